@@ -1,0 +1,1 @@
+"""Containers, Fourier grids, box arithmetic and errors: everything else stands on these."""
