@@ -1,0 +1,195 @@
+"""Model files."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.files.models import atomic_numbers, read_model
+
+PDB = """\
+MODEL        1
+ATOM      1  N   GLY A  -1      11.000  22.000  33.000  1.00 10.00           N
+ATOM      2  CA  GLY A  -1      12.400  22.000  33.000  1.00 11.00           C
+ATOM      3  C   GLY A  -1      13.000  23.400  33.000  1.00 12.00           C
+ATOM      4  O   GLY A  -1      12.300  24.400  33.000  1.00 13.00           O
+ATOM      5  N   SER A   5A     14.300  23.500  33.000  1.00 14.00           N
+ATOM      6  CA ASER A   5A     15.000  24.800  33.100  0.60 15.00           C
+ATOM      7  CA BSER A   5A     15.000  24.800  32.900  0.40 16.00           C
+ATOM      8  D   SER A   5A     14.900  22.600  33.000  1.00 17.00           D
+ATOM      9  C   SER A   5A     16.500  24.600  33.000  1.00 18.00           C
+TER
+ATOM     10  N   ALA A   9      20.000  24.600  33.000  1.00 18.00           N
+ATOM     11  CA  ALA A   9      21.400  24.600  33.000  1.00 18.00           C
+TER
+ATOM     12  P     U B   1      30.000   1.000   2.000  1.00 20.00           P
+ATOM     13  C1'   U B   1      31.000   1.000   2.000  1.00 20.00           C
+ATOM     14  P     A B   2      32.000   1.000   2.000  1.00 20.00           P
+TER
+HETATM   15 ZN    ZN A 101      40.000  50.000  60.000  1.00 30.00          ZN
+HETATM   16  N   GLY A 102      42.000  50.000  60.000  1.00 30.00           N
+HETATM   17  O   HOH A 201      44.000  50.000  60.000  1.00 30.00           O
+ENDMDL
+MODEL        2
+ATOM      1  N   GLY A  -1      99.000  99.000  99.000  1.00 10.00           N
+ENDMDL
+END
+"""
+CIF_FIELDS = (
+    *("group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id"),
+    *("label_asym_id", "label_entity_id", "label_seq_id", "pdbx_PDB_ins_code"),
+    *("Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv"),
+    *("auth_seq_id", "auth_asym_id", "pdbx_PDB_model_num"),
+)
+
+
+def as_cif(pdb):
+    """The same atoms as mmCIF, field by field from the PDB columns."""
+    rows, model = [], 0
+    entities = {"GLY": "1", "SER": "1", "ALA": "1", "U": "2", "A": "2", "ZN": "3", "HOH": "4"}
+    for line in pdb.splitlines():
+        model += line.startswith("MODEL")
+        if not line.startswith(("ATOM", "HETATM")):
+            continue
+        ligand = line.startswith("HETATM")
+        residue = line[17:20].strip()
+        entity = "5" if ligand and residue == "GLY" else entities[residue]
+        rows.append(
+            [
+                line[:6].strip(),
+                line[6:11].strip(),
+                line[76:78].strip(),
+                f'"{line[12:16].strip()}"',
+                line[16].strip() or ".",
+                residue,
+                f"{line[21]}{entity}",
+                entity,
+                "." if ligand else line[22:26].strip().replace("-1", "4"),
+                line[26].strip() or "?",
+                line[30:38].strip(),
+                line[38:46].strip(),
+                line[46:54].strip(),
+                line[54:60].strip(),
+                line[60:66].strip(),
+                line[22:26].strip(),
+                line[21],
+                str(model),
+            ]
+        )
+    header = ["data_test", "loop_", "_entity.id", "_entity.type", "1 polymer", "2 polymer"]
+    header += ["3 non-polymer", "4 water", "5 non-polymer", "loop_", "_entity_poly.entity_id"]
+    header += ["_entity_poly.type", "1 polypeptide(L)", "2 polyribonucleotide", "loop_"]
+    fields = [f"_atom_site.{field}" for field in CIF_FIELDS]
+    return "\n".join([*header, *fields, *(" ".join(row) for row in rows)]) + "\n"
+
+
+@pytest.fixture(params=["pdb", "cif", "ent.gz", "cif.gz"])
+def atoms(request, tmp_path):
+    path = tmp_path / f"model.{request.param}"
+    content = (as_cif(PDB) if "cif" in request.param else PDB).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return read_model(path)
+
+
+def row(atoms, index):
+    return {column: values[index].tolist() for column, values in vars(atoms).items()}
+
+
+def test_every_atom_of_the_first_model(atoms):
+    assert len(atoms) == 17
+    assert sorted(atoms.altloc[atoms.name == "CA"].tolist()) == ["", "", "A", "B"]
+    assert sorted(atoms.element.tolist()) == sorted(["D", *"CCCCCCC", *"NNNN", *"OO", *"PP", "ZN"])
+
+
+def test_columns(atoms):
+    """Coordinates come out zyx; numbers and insertion codes are those of the authors."""
+    (index,) = np.flatnonzero(atoms.altloc == "B")
+    assert row(atoms, index) == {
+        "coords": [32.9, 24.8, 15.0],
+        "element": "C",
+        "b_iso": 16.0,
+        "occupancy": pytest.approx(0.4),
+        "name": "CA",
+        "residue_name": "SER",
+        "chain": "A",
+        "residue_number": 5,
+        "insertion_code": "A",
+        "altloc": "B",
+        "polymer": "protein",
+    }
+    assert atoms.residue_number.min() == -1
+
+
+def test_polymers(atoms):
+    """A residue after a TER inside a chain is protein; a free amino acid (HETATM) is a ligand."""
+    chains = atoms.take(atoms.residue_number < 100)
+    pairs = set(zip(chains.residue_name.tolist(), chains.polymer.tolist(), strict=True))
+    protein, rna = {"GLY", "SER", "ALA"}, {"U", "A"}
+    assert pairs == {(r, "protein") for r in protein} | {(r, "nucleic") for r in rna}
+    assert set(atoms.polymer[atoms.residue_number > 100]) == {""}
+
+
+def test_a_modified_residue_belongs_to_its_polymer(tmp_path):
+    path = tmp_path / "m.pdb"
+    path.write_text(PDB.replace("SER A", "QQQ A"))
+    atoms = read_model(path)
+    assert set(atoms.polymer[atoms.residue_name == "QQQ"]) == {"protein"}
+
+
+def test_atomic_numbers():
+    numbers = atomic_numbers(np.array(["C", "ZN", "H", "D", "C", "SE", "U"]))
+    assert numbers.tolist() == [6, 30, 1, 1, 6, 34, 92]
+
+
+def test_no_atomic_number():
+    with pytest.raises(CryoreadyError, match="2 atoms of no known element, the first is atom 2"):
+        atomic_numbers(np.array(["C", "X", "X"]))
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>404 not found</body></html>\n"
+ZIPPED = gzip.compress(PDB.encode())
+BAD = {
+    "empty.pdb": (b"", "neither|no atoms"),
+    "page.pdb": (PAGE, "no atoms.*<!DOCTYPE"),
+    "page.cif": (PAGE, "no atoms.*<!DOCTYPE"),
+    "page.cif.gz": (gzip.compress(PAGE), "no atoms.*<!DOCTYPE"),
+    "binary.pdb": (bytes(range(256)) * 8, "no atoms|neither"),
+    "no_atoms.cif": (b"data_x\n_cell.length_a 1\n", "no atoms"),
+    "other.json": (b'{"a": 1}', "neither PDB nor mmCIF"),
+    "broken.cif": (as_cif(PDB)[:2000].encode() + b" 'x", "neither PDB nor mmCIF"),
+    "short_line.pdb": (PDB[:500].encode(), "neither PDB nor mmCIF"),
+    "truncated.pdb.gz": (ZIPPED[:200], "broken gzip"),
+    "corrupt.pdb.gz": (ZIPPED[:100] + b"\xff" * 50 + ZIPPED[150:], "broken gzip"),
+    "checksum.pdb.gz": (ZIPPED[:-8] + bytes(4) + ZIPPED[-4:], "broken gzip"),
+    "nan.pdb": (PDB.replace("  12.300", "     nan").encode(), "1 atoms without.* atom 4:"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_line(tmp_path, name):
+    content, message = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CryoreadyError, match=message) as error:
+        read_model(path)
+    assert str(error.value).startswith(f"model {path} ")
+    assert "\n" not in str(error.value)
+
+
+def test_no_file_to_read(tmp_path):
+    with pytest.raises(CryoreadyError, match=r"none.pdb cannot be read: No such file"):
+        read_model(tmp_path / "none.pdb")
+    with pytest.raises(CryoreadyError, match="cannot be read: Is a directory"):
+        read_model(tmp_path)
+
+
+def test_shared_models_with_a_ter_at_every_gap(shared_data):
+    """3lvk has gaps marked by TER, 14_solution an RNA; by the record names both are all polymer.
+
+    ``zcat 3lvk.pdb.gz | grep -c ^ATOM`` says 6604, ``... 14_solution_free_0_rpr ...`` 1240.
+    """
+    protein = read_model(shared_data / "structures" / "3lvk.pdb.gz")
+    assert (protein.polymer == "protein").sum() == 6604
+    rna = read_model(shared_data / "structures" / "14_solution_free_0_rpr.pdb.gz")
+    assert (rna.polymer == "nucleic").sum() == 1240

@@ -1,0 +1,1 @@
+"""Map and model files: the only importers of mrcfile and gemmi."""
