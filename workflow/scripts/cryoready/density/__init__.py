@@ -1,0 +1,1 @@
+"""Operations on density: resample, simulate, degrade, mask, normalise."""
