@@ -1,0 +1,118 @@
+"""A prepared pair on disk: maps, a stack of boxes with its index, and where all that came from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cryoready import __version__
+from cryoready.core.boxes import Corner, box_starts, extract_box
+from cryoready.core.errors import CryoreadyError
+from cryoready.core.volume import Volume
+from cryoready.dataset.prepare import Pair
+from cryoready.density.masks import BoolArray
+from cryoready.files.maps import write_map
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def choose_boxes(
+    zone: BoolArray, *, edge_voxels: int, stride_voxels: int, least_share: float, most: int | None
+) -> list[Corner]:
+    """Corners of the boxes worth training on, in C order.
+
+    Parameters
+    ----------
+    zone
+        (nz, ny, nx) voxels near the model.
+    edge_voxels, stride_voxels
+        of the boxes.
+    least_share
+        boxes of which less than this lies in the zone are left out.
+    most
+        if there are more, so many are kept, evenly spaced in the list; None: all.
+
+    Raises
+    ------
+    CryoreadyError
+        if no box is left.
+    """
+    corners = [
+        corner
+        for corner in box_starts(zone.shape, edge_voxels, stride_voxels)
+        if extract_box(zone, corner, edge_voxels).mean() >= least_share
+    ]
+    if not corners:
+        raise CryoreadyError(
+            f"no box of {edge_voxels}³ voxels holds {least_share:.0%} of model: "
+            "is the model fitted into the map? (limit: dataset.boxes.least_share)"
+        )
+    if most is None or len(corners) <= most:
+        return corners
+    kept = np.linspace(0, len(corners) - 1, most).round().astype(int)
+    return [corners[k] for k in kept]
+
+
+def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np.float16]:
+    """(n, 2, edge, edge, edge) half precision: map and target of every box, 0-1."""
+    stack = np.empty((len(corners), 2, *[edge_voxels] * 3), dtype=np.float16)
+    for row, corner in zip(stack, corners, strict=True):
+        row[0] = extract_box(pair.map.data, corner, edge_voxels)
+        row[1] = extract_box(pair.target.data, corner, edge_voxels)
+    return stack
+
+
+def write_pair(
+    pair: Pair,
+    entry_id: str,
+    sources: Mapping[str, str],
+    to: Any,
+    boxes: Mapping[str, Any],
+) -> str:
+    """Write a pair and its boxes; returns a line that sums it up.
+
+    Parameters
+    ----------
+    pair
+        what `prepare` made.
+    entry_id
+        its id.
+    sources
+        the files it was made from, by role.
+    to
+        paths as attributes: ``map``, ``target``, ``mask`` (MRC), ``boxes`` (npy), ``index`` (TSV)
+        and ``card`` (JSON).
+    boxes
+        arguments of `choose_boxes`.
+    """
+    zone = Volume.on(pair.map.grid, pair.zone.astype(np.float32))
+    for volume, path in ((pair.map, to.map), (pair.target, to.target), (zone, to.mask)):
+        write_map(path, volume, label=f"cryoready {__version__} training pair {entry_id}")
+    corners = choose_boxes(pair.zone, **boxes)
+    np.save(to.boxes, cut_boxes(pair, corners, boxes["edge_voxels"]))
+    index = pd.DataFrame(corners, columns=["z", "y", "x"])
+    index.insert(0, "box", range(len(corners)))
+    index.to_csv(to.index, sep="\t", index=False)
+    card = {
+        "id": entry_id,
+        "version": __version__,
+        "resolution": pair.resolution,
+        "correlation": round(pair.correlation, 4),
+        "boxes": len(corners),
+        "boxes_sha256": file_sha256(to.boxes),
+        "sources": {role: file_sha256(path) for role, path in sorted(sources.items())},
+    }
+    Path(to.card).write_text(json.dumps(card, indent=2) + "\n")
+    return (
+        f"{entry_id}: {'x'.join(map(str, pair.map.data.shape))} voxels, {len(corners)} boxes, "
+        f"correlation of map and target {pair.correlation:.2f}"
+    )

@@ -1,0 +1,134 @@
+"""What EMDB says about an entry: its per-entry JSON, reduced to what the workflow uses.
+
+The JSON (``<api>/entry/EMD-nnnn``) has the shape of EMDB's XML schema 3. The names of its fields
+are those read by EMDB's own client (github.com/emdb-empiar/emdb-api-wrapper, emdb/models/entry.py)
+and seen in the answer for EMD-25107 that EMDB keeps in the tests of github.com/emdb-empiar/sfftk::
+
+    emdb_id                                                  "EMD-25107"
+    admin.title                                              text
+    structure_determination_list.structure_determination[]
+        .method                                              "singleParticle"
+        .image_processing[].final_reconstruction.resolution.valueOf_    "3.97" (Å, as text)
+    map.contour_list.contour[]                               level (number), primary (true|false)
+    crossreferences.pdb_list.pdb_reference[].pdb_id          "7sgd"
+    interpretation.half_map_list.half_map[].file             "emd_25107_half_map_1.map.gz"
+
+A list of one is sometimes a bare object, and any level may be null or missing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryoready.core.errors import CryoreadyError
+
+_PDB_ID = re.compile(r"[0-9][a-z0-9]{3}")
+_HALF_MAP_NAME = re.compile(r"emd_[0-9]{4,5}_half_map_[12]\.map\.gz")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Facts of one EMDB entry; what the entry does not say is None or empty.
+
+    Parameters
+    ----------
+    emdb_id
+        "EMD-3488".
+    title
+        of the entry.
+    method
+        EMDB's word for it ("singleParticle", "helical", "tomography", ...).
+    resolution
+        Å, as reported by the authors.
+    contour
+        level recommended for display, in the units of the map.
+    pdb_ids
+        fitted models, lower case, in the entry's order.
+    half_map_names
+        names of the half-maps' files below ``other/`` of the entry, sorted: 1, 2.
+    """
+
+    emdb_id: str | None = None
+    title: str | None = None
+    method: str | None = None
+    resolution: float | None = None
+    contour: float | None = None
+    pdb_ids: tuple[str, ...] = ()
+    half_map_names: tuple[str, ...] = ()
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Metadata from a file of EMDB's JSON; `CryoreadyError` if it cannot be read as such."""
+    try:
+        return parse_metadata(path.read_bytes())
+    except OSError as error:
+        raise CryoreadyError(f"{path}: cannot read the metadata: {error.strerror}") from error
+    except CryoreadyError as error:
+        raise CryoreadyError(f"{path}: {error}; delete it to download it again") from error
+
+
+def parse_metadata(content: bytes) -> Metadata:
+    """Metadata from EMDB's JSON; `CryoreadyError` (without a path) if it is no JSON object."""
+    try:
+        entry = json.loads(content)
+    except ValueError as error:  # not JSON, or not text at all
+        raise CryoreadyError(f"not EMDB's JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(entry, dict):
+        raise CryoreadyError(f"not EMDB's JSON: a {type(entry).__name__} instead of an object")
+    determination = ("structure_determination_list", "structure_determination")
+    reconstruction = (*determination, "image_processing", "final_reconstruction")
+    resolutions = _numbers(entry, *reconstruction, "resolution", "valueOf_")
+    models = _texts(entry, "crossreferences", "pdb_list", "pdb_reference", "pdb_id")
+    pdb_ids = (text.lower() for text in models)
+    half_maps = _texts(entry, "interpretation", "half_map_list", "half_map", "file")
+    return Metadata(
+        emdb_id=next(_texts(entry, "emdb_id"), None),
+        title=next(_texts(entry, "admin", "title"), None),
+        method=next(_texts(entry, *determination, "method"), None),
+        resolution=next((value for value in resolutions if value > 0), None),
+        contour=_contour(entry),
+        pdb_ids=tuple(dict.fromkeys(filter(_PDB_ID.fullmatch, pdb_ids))),
+        half_map_names=tuple(sorted(set(filter(_HALF_MAP_NAME.fullmatch, half_maps)))),
+    )
+
+
+def _contour(entry: dict[str, Any]) -> float | None:
+    """The primary contour level, else the first that has a level."""
+    contours = [c for c in _values(entry, "map", "contour_list", "contour") if isinstance(c, dict)]
+    contours.sort(key=lambda contour: str(contour.get("primary")).lower() != "true")
+    return next(_numbers(contours, "level"), None)
+
+
+def _values(node: Any, *keys: str) -> Iterator[Any]:
+    """Everything at the end of a path: lists on the way are entered, gaps are left out."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _values(item, *keys)
+    elif not keys:
+        if node is not None:
+            yield node
+    elif isinstance(node, dict):
+        yield from _values(node.get(keys[0]), *keys[1:])
+
+
+def _texts(node: Any, *keys: str) -> Iterator[str]:
+    """The texts among the values at the end of a path, without blanks around."""
+    values = (value for value in _values(node, *keys) if isinstance(value, str))
+    return (value.strip() for value in values if value.strip())
+
+
+def _numbers(node: Any, *keys: str) -> Iterator[float]:
+    """The finite numbers among the values at the end of a path, which may be written as text."""
+    for value in _values(node, *keys):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            continue
+        if math.isfinite(number):
+            yield number
