@@ -1,0 +1,1 @@
+"""The 3D Swin-Conv-UNet and its weights on disk."""
