@@ -1,0 +1,138 @@
+"""What goes around an enhancement: the mask before it, maps and a card of provenance after it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryoready import __version__
+from cryoready.core.errors import CryoreadyError
+from cryoready.core.volume import FloatArray, Volume
+from cryoready.dataset.files import file_sha256
+from cryoready.dataset.metadata import Metadata
+from cryoready.density.contour import default_contour, matching_contour
+from cryoready.density.masks import mask_from_atoms, mask_from_contour, soften
+from cryoready.density.resample import resample
+from cryoready.enhance.inference import Enhancement
+from cryoready.files.maps import read_layout, read_map, write_map
+from cryoready.files.models import read_model
+from cryoready.network.checkpoint import Card
+
+TRAINED_RANGE = (3.0, 6.0)  # Å
+
+
+def mask_of(
+    volume: Volume, files: Mapping[str, str], entry: Mapping[str, Any], settings: Mapping[str, Any]
+) -> FloatArray | None:
+    """The mask that an entry asks for, (nz, ny, nx) 0-1 on the grid of ``volume``; None: no mask.
+
+    Parameters
+    ----------
+    volume
+        the map.
+    files
+        paths by role: ``mask`` (a map), ``mask_model`` or ``model``.
+    entry
+        columns of the sheet: ``mask_contour`` is a level of ``mask``, or of the map itself;
+        ``mask_radius`` (Å) reaches around ``mask_model``, or around the entry's own model.
+    settings
+        configuration ``mask``: ``edge`` (Å), ``invert``, ``write``.
+
+    Raises
+    ------
+    CryoreadyError
+        if contour or radius lack or select nothing, or there is no mask to write.
+    """
+    contour, radius = entry["mask_contour"], entry["mask_radius"]
+    if contour is not None:
+        level = resample(read_map(files["mask"]), volume.grid) if "mask" in files else volume
+        inside = mask_from_contour(level, contour)
+    elif radius is not None:
+        model = files.get("mask_model") or files.get("model")
+        if model is None:
+            raise CryoreadyError("the sheet gives a mask_radius, but no mask_model and no model")
+        inside = mask_from_atoms(read_model(model).coords, volume.grid, radius)
+    elif "mask" in files or "mask_model" in files:
+        raise CryoreadyError(
+            "in the sheet a mask needs its mask_contour, a mask_model its mask_radius (Å)"
+        )
+    elif settings["write"]:
+        raise CryoreadyError(
+            "mask.write is set, but the entry has no mask: give mask_contour, mask and "
+            "mask_contour, or mask_model and mask_radius in the sheet"
+        )
+    else:
+        return None
+    return soften(~inside if settings["invert"] else inside, volume.voxel_size, settings["edge"])
+
+
+def write_maps(
+    result: Enhancement,
+    volume: Volume,
+    mask: FloatArray | None,
+    weights: Card,
+    files: Mapping[str, str],
+    to: Mapping[str, str],
+    output_grid: str,
+) -> None:
+    """Write the enhanced map (``to["map"]``) and, if it has a place there, the mask.
+
+    With ``output_grid`` "input" the map gets the layout of the input file; with "network" it stays
+    on the grid of the network, in the standard layout.
+    """
+    layout = read_layout(files["map"])
+    label = f"cryoready {__version__}: modified by a network, weights {weights.name}"
+    if output_grid == "network":
+        write_map(to["map"], result.network_volume, label=label)
+    else:
+        write_map(to["map"], result.volume, layout=layout, label=label)
+    if mask is not None and "mask" in to:
+        write_map(to["mask"], Volume.on(volume.grid, mask), layout=layout, label="cryoready mask")
+
+
+def write_card(
+    result: Enhancement,
+    volume: Volume,
+    weights: Card,
+    metadata: Metadata,
+    files: Mapping[str, str],
+    settings: Mapping[str, Any],
+    path: Path,
+) -> str:
+    """Write what was done with which inputs as JSON; returns the line that sums it up.
+
+    The contour comes from the sheet, else from the archive, else mean + 3 σ of the input; the
+    contour of the enhanced map encloses the same volume.
+    """
+    entry = settings["entry"]
+    contour = entry["contour"] or metadata.contour or default_contour(volume.data)
+    matching = matching_contour(volume.data, contour, result.volume.data)
+    resolution = entry["resolution"] or metadata.resolution
+    card = {
+        "version": __version__,
+        "resolution": resolution,
+        "weights": {"name": weights.name, "sha256": settings["weights_sha256"]},
+        "contour": {"input": contour, "enhanced": matching},
+        "values": "0-100, network units",
+        "intensity_scale": result.intensity_scale,
+        "output_grid": settings["output_grid"],
+        "inference": {**settings["inference"], "batch_size": result.batch_size},
+        "boxes": {"seen": result.boxes, "skipped as empty": result.empty_boxes},
+        "mask": settings["mask"],
+        "entry": entry,
+        "seconds": round(result.seconds, 1),
+        "sources": {role: file_sha256(file) for role, file in sorted(files.items())},
+        "note": "A network modified this map. By EMDB's policy it is an additional map: "
+        "not for refinement or claims of resolution.",
+    }
+    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    low, high = TRAINED_RANGE
+    advice = (
+        f"; trained for {low:g}-{high:g} Å, this map has {resolution:g} Å: judge it with care"
+        if resolution is not None and not low <= resolution <= high
+        else ""
+    )
+    return (
+        f"done in {result.seconds:.0f} s; the input's contour {contour:.4g} encloses the same "
+        f"volume as {matching:.3g} in the enhanced map{advice}"
+    )
