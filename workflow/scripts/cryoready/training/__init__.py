@@ -1,0 +1,1 @@
+"""Boxes, losses and the training loop."""
