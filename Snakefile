@@ -1,0 +1,23 @@
+# Cryo-EM maps made readable. `snakemake results/EMD-3488_emready.mrc`, `snakemake --cores 8 train`.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/enhance.smk"
+include: "workflow/rules/report.smk"
+
+
+# What a bare `snakemake` makes: the embedded entry.
+rule all:
+    default_target: True
+    input:
+        "results/EMD-3488_emready.mrc",
+        "results/EMD-3488_emready.png",

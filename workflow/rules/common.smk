@@ -1,0 +1,139 @@
+# What all rules share: configuration and sheet, checked once, and lookups of an entry's files.
+#
+# Snakemake runs a step again when the set of its params values changes. So every step has two of
+# them: the fingerprint of its science, and one dictionary of settings (only values are compared:
+# two separate numbers could be swapped unnoticed).
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+SCRIPTS = ROOT / "workflow" / "scripts"
+RESOURCES = Path(os.path.relpath(ROOT / "resources"))  # a moved clone reruns nothing
+sys.path.insert(0, str(SCRIPTS))
+# Scripts too take the package from here: Snakemake only appends their folder to the import path, so
+# an installed copy, or another clone's, would win.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])
+)
+
+from cryoready.core.config import check_config
+from cryoready.core.errors import CryoreadyError
+from cryoready.core.fingerprint import fingerprint
+from cryoready.dataset.catalogue import locate, read_sheet
+
+
+def checked(function, *args, **kwargs):
+    """The result of `function`, or one line and the end: a traceback would only hide the line."""
+    try:
+        return function(*args, **kwargs)
+    except CryoreadyError as error:
+        raise SystemExit(f"cryoready: error: {error}")
+
+
+checked(check_config, config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
+SHEET = checked(read_sheet, Path(config["entries"]))
+CACHE = config["cache"].rstrip("/")
+RUN_NAME = config["train"]["run"]
+RUN = f"results/training/{RUN_NAME}"
+
+
+def science(name):
+    """Fingerprint of the code behind a rule: comments, layout and file times do not change it."""
+    return fingerprint(SCRIPTS / f"{name}.py")
+
+
+def source(wildcards):
+    """Where the files of an entry are, see `cryoready.dataset.catalogue.locate`."""
+    return checked(
+        locate,
+        wildcards.id,
+        SHEET,
+        maps_folder=Path("maps"),
+        embedded_folder=RESOURCES,
+        downloads_folder=Path(CACHE),
+    )
+
+
+def files_of(wildcards, *roles):
+    """The files that an entry has in these roles, by role."""
+    found = {role: getattr(source(wildcards), role) for role in roles}
+    return {role: str(path) for role, path in found.items() if path is not None}
+
+
+def cells_of(wildcards, *columns):
+    """The entry's cells in these columns of the sheet, None where empty."""
+    return {column: getattr(source(wildcards).entry, column) for column in columns}
+
+
+def split(*names):
+    """Ids of the sheet's entries in these splits."""
+    return [entry.id for entry in SHEET.values() if entry.split in names]
+
+
+def weights_file(choice):
+    """The weights named by `weights` or `train.init`, which must be there."""
+    paths = {
+        "bundled": RESOURCES / "weights" / "starter" / "weights.safetensors",
+        "trained": Path(RUN) / "weights.safetensors",
+    }
+    path = paths.get(choice, Path(choice))
+    if path.is_file():
+        return str(path)
+    hint = {
+        "trained": "train first (snakemake --cores 8 train) or use weights: bundled",
+        "bundled": "the file is part of this repository: restore it (git checkout resources)",
+    }.get(choice, "weights are: bundled, trained, or the path of a file")
+    raise SystemExit(f"cryoready: error: weights {choice!r}: {path} is not there; {hint}")
+
+
+def weights_id(choice):
+    """SHA-256 of the weights, so that other weights under the same name count as others."""
+    return hashlib.sha256(Path(weights_file(choice)).read_bytes()).hexdigest()
+
+
+def boxes_of(*splits):
+    return lambda _: [f"results/work/{entry}/boxes.npy" for entry in split(*splits)]
+
+
+def cards_of(*splits):
+    return lambda _: [f"results/work/{entry}/pair.json" for entry in split(*splits)]
+
+
+def initial_weights(_):
+    choice = config["train"]["init"]
+    return [] if choice == "none" else weights_file(choice)
+
+
+def train_settings():
+    """What defines a run; how fast its boxes are read or how often it is saved does not."""
+    how = ("run", "workers", "checkpoint_minutes")
+    plan = {key: value for key, value in config["train"].items() if key not in how}
+    return {"network": config["network"], "train": plan}
+
+
+def enhance_input(wildcards):
+    """Files of the entry; a mask_radius without a mask_model reaches around the entry's model."""
+    files = files_of(wildcards, "map", "metadata", "mask", "mask_model")
+    masked = cells_of(wildcards, "mask_radius")["mask_radius"] is not None
+    return files | (files_of(wildcards, "model") if masked else {})
+
+
+def enhance_output():
+    """What `enhance` writes; the mask only if it is asked for."""
+    files = {"map": "results/{id}_emready.mrc", "card": "results/{id}_emready.json"}
+    return files | ({"mask": "results/{id}_emready_mask.mrc"} if config["mask"]["write"] else {})
+
+
+def enhance_settings(wildcards):
+    cells = ("voxel_size", "resolution", "contour", "mask_contour", "mask_radius")
+    return {
+        # no input: asking for a map must never repeat a training that is out of date
+        "weights": weights_file(config["weights"]),
+        "weights_sha256": weights_id(config["weights"]),
+        **{key: config[key] for key in ("weights_grid", "output_grid", "mask")},
+        # not where it runs: another device or batch size gives the same map
+        "inference": {key: config["inference"][key] for key in ("preset", "tta", "precision")},
+        "entry": cells_of(wildcards, *cells),
+    }

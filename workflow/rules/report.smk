@@ -1,0 +1,38 @@
+# Figures.
+
+
+rule loss_figure:
+    input:
+        history=f"{RUN}/history.tsv",
+    output:
+        figure=f"{RUN}/loss.svg",
+    log:
+        f"{RUN}/loss_figure.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    params:
+        science=science("loss_figure"),
+    message:
+        f"draw the loss of run {RUN_NAME}"
+    script:
+        "../scripts/loss_figure.py"
+
+
+rule before_after:
+    input:
+        unpack(lambda w: files_of(w, "map")),
+        enhanced="results/{id}_emready.mrc",
+        card="results/{id}_emready.json",
+    output:
+        picture="results/{id}_emready.png",
+    log:
+        "results/work/{id}/before_after.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    params:
+        science=science("before_after"),
+        settings=lambda w: cells_of(w, "voxel_size"),
+    message:
+        "{wildcards.id}: draw the same slices before and after at the same contour"
+    script:
+        "../scripts/before_after.py"

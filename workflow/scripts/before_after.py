@@ -1,0 +1,18 @@
+"""Deposited and enhanced map -> the same slices of both at the same contour."""
+
+import json
+from pathlib import Path
+
+from cryoready.files.maps import read_map
+from cryoready.report.plots import plot_before_after
+from step import step
+
+with step(snakemake):
+    card = json.loads(Path(snakemake.input.card).read_text())
+    plot_before_after(
+        read_map(snakemake.input.map, **snakemake.params.settings),
+        read_map(snakemake.input.enhanced),
+        contours=(card["contour"]["input"], card["contour"]["enhanced"]),
+        title=f"{snakemake.wildcards.id}, weights {card['weights']['name']}",
+        path=Path(snakemake.output.picture),
+    )
