@@ -79,7 +79,9 @@ def test_an_interrupted_run_ends_bit_identical(stack, tmp_path, passes):
     resumed, again = run(stack, tmp_path / "state.pt")
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-    assert [replace(row, seconds=0) for row in again] == [replace(row, seconds=0) for row in history]
+    assert [replace(row, seconds=0) for row in again] == [
+        replace(row, seconds=0) for row in history
+    ]
 
 
 def test_the_loss_falls_and_the_best_epoch_is_kept(stack, tmp_path):

@@ -66,9 +66,9 @@ def test_two_processes_cannot_train_the_same_run(tmp_path):
     other.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(CryoreadyError, match=rf"in use by .*process {other.pid}"):
-            with state_folder(tmp_path, "key"):
-                pass
+        busy = pytest.raises(CryoreadyError, match=rf"in use by .*process {other.pid}")
+        with busy, state_folder(tmp_path, "key"):
+            pass
     finally:
         done.set()
         other.join()
@@ -87,11 +87,16 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     assert not folder.exists()
 
 
-def test_the_state_survives_a_failure(tmp_path):
-    with pytest.raises(RuntimeError), state_folder(tmp_path, "key") as folder:
+def fail_half_way(root):
+    with state_folder(root, "key") as folder:
         (folder / "state.pt").write_text("kept")
         raise RuntimeError
-    assert (folder / "state.pt").read_text() == "kept"
+
+
+def test_the_state_survives_a_failure(tmp_path):
+    with pytest.raises(RuntimeError):
+        fail_half_way(tmp_path)
+    assert (tmp_path / "key" / "state.pt").read_text() == "kept"
 
 
 def test_without_entries_there_is_nothing_to_train(tmp_path):

@@ -1,10 +1,8 @@
-# Files of the public archives. Everything below `cache` is kept and never fetched twice.
+# Files of the public archives. Everything below `cache` is kept and never fetched twice: mirrors are
+# no params, so that another list of them reruns nothing.
 
 
 rule download_map:
-    input:
-        # first what is small: a wrong id or a dead network is then one error, not two at a time
-        metadata=ancient(f"{CACHE}/{{emdb}}/metadata.json"),
     output:
         f"{CACHE}/{{emdb}}/emd_{{number}}.map.gz",
     log:
@@ -19,7 +17,6 @@ rule download_map:
     params:
         kind="maps",
         key=lambda w: w.emdb,
-        archive=config["archive"],
     message:
         "{wildcards.emdb}: download the map from EMDB"
     script:
@@ -27,6 +24,9 @@ rule download_map:
 
 
 rule download_metadata:
+    input:
+        # one after the other: a wrong id or a dead network is then one error, not two at a time
+        map=ancient(lambda w: f"{CACHE}/{w.emdb}/emd_{w.emdb[4:]}.map.gz"),
     output:
         f"{CACHE}/{{emdb}}/metadata.json",
     log:
@@ -40,7 +40,6 @@ rule download_metadata:
     params:
         kind="metadata",
         key=lambda w: w.emdb,
-        archive=config["archive"],
     message:
         "{wildcards.emdb}: download resolution, contour and title from EMDB"
     script:
@@ -61,7 +60,6 @@ rule download_model:
     params:
         kind="models",
         key=lambda w: w.pdb,
-        archive=config["archive"],
     message:
         "{wildcards.pdb}: download the model from the PDB"
     script:

@@ -6,13 +6,13 @@ from cryoready.dataset.download import KINDS, download
 from step import step
 
 with step(snakemake) as report:
-    options = snakemake.params
-    urls, check = KINDS[options.kind]
+    kind, archive = snakemake.params.kind, snakemake.config["archive"]
+    urls, check = KINDS[kind]
     used = download(
-        urls(options.key, options.archive[options.kind]),
+        urls(snakemake.params.key, archive[kind]),
         Path(snakemake.output[0]),
         check=check,
-        timeout=options.archive["timeout"],
-        retries=options.archive["retries"],
+        timeout=archive["timeout"],
+        retries=archive["retries"],
     )
     report(f"{snakemake.output[0]}: from {used}")

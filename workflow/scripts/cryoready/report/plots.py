@@ -48,7 +48,8 @@ def plot_before_after(
     for row, volume, contour, name in zip(
         figure.subplots(2, 3), (before, after), contours, ("before", "after"), strict=True
     ):
-        bright = float(np.percentile(volume.data[volume.data >= contour], 98))
+        shown = volume.data[volume.data >= contour]
+        bright = float(np.percentile(shown, 98) if shown.size else volume.data.max())
         for axis, panel in enumerate(row):
             plane, extent = _slice(volume, axis, centre[axis], corner, size)
             panel.imshow(plane, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=bright)

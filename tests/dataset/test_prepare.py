@@ -1,0 +1,155 @@
+"""Training pairs: map and target share a grid, masks do not give the model away, draws repeat."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cryoready.core.atoms import Atoms
+from cryoready.core.errors import CryoreadyError
+from cryoready.core.volume import Grid, Volume
+from cryoready.dataset.files import choose_boxes, cut_boxes, file_sha256, write_pair
+from cryoready.dataset.prepare import entry_seed, prepare_pair, prepare_simulated_pair
+from cryoready.density.simulate import simulate_density
+from cryoready.files.maps import read_map
+
+
+def chain(n=400, spread=9.0, centre=(30.0, 28.0, 33.0), seed=0):
+    """A cloud of carbons."""
+    coords = np.random.default_rng(seed).normal(0, spread, (n, 3)) + centre
+    text = np.full(n, "")
+    return Atoms(
+        coords=coords,
+        element=np.full(n, "C"),
+        b_iso=np.full(n, 30.0),
+        occupancy=np.ones(n),
+        name=np.full(n, "CA"),
+        residue_name=np.full(n, "ALA"),
+        chain=np.full(n, "A"),
+        residue_number=np.arange(n),
+        insertion_code=text,
+        altloc=text,
+        polymer=np.full(n, "protein"),
+    )
+
+
+def deposited(atoms, voxel=1.2, shape=(52, 50, 55)):
+    grid = Grid(shape, np.full(3, voxel), np.array([0.3, -0.7, 1.1]))
+    return simulate_density(atoms.coords, np.full(len(atoms), 6.0), 1.5, grid)
+
+
+def test_map_and_target_lie_on_one_grid_of_1_angstrom_and_agree():
+    atoms = chain()
+    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1)
+    for volume in (pair.map, pair.target):
+        np.testing.assert_array_equal(volume.voxel_size, 1.0)
+        assert volume.data.shape == pair.zone.shape
+        assert volume.data.min() >= 0
+        assert volume.data.max() <= 1
+    np.testing.assert_array_equal(pair.map.origin, pair.target.origin)
+    assert pair.correlation > 0.6
+
+
+def test_a_shifted_model_lowers_the_correlation():
+    """The pair is sensitive to 2 Å: what is trained on must be where it is said to be."""
+    atoms = chain()
+    volume = deposited(atoms)
+    moved = Atoms(**{**vars(atoms), "coords": atoms.coords + np.array([0.0, 0.0, 2.0])})
+    right, wrong = (prepare_pair(volume, a, resolution=4.0, seed=1) for a in (atoms, moved))
+    assert wrong.correlation < right.correlation - 0.2
+
+
+def test_what_a_mask_removed_is_filled_with_solvent_and_the_rest_is_kept():
+    atoms = chain()
+    volume = deposited(atoms)
+    data = np.where(volume.data > 0.02 * volume.data.max(), volume.data, 0)
+    pair = prepare_pair(Volume.on(volume.grid, data), atoms, resolution=4.0, seed=1)
+    far = ~pair.zone
+    assert pair.map.data[far].std() > 0.005
+    assert pair.correlation > 0.6
+
+
+def test_a_mask_radius_removes_neighbours():
+    atoms, neighbour = chain(), chain(centre=(30.0, 28.0, 5.0), spread=2.0, seed=1)
+    both = deposited(atoms).data + deposited(neighbour).data
+    volume = Volume.on(deposited(atoms).grid, both)
+    with_it = prepare_pair(volume, atoms, resolution=4.0, seed=1)
+    without = prepare_pair(volume, atoms, resolution=4.0, seed=1, mask_radius=3.0)
+    z, y, x = (np.rint([30, 28, 5] - with_it.map.origin)).astype(int)
+    assert with_it.map.data[z, y, x] > 0.5
+    assert without.map.data[z, y, x] < 0.3
+
+
+def test_small_maps_are_extended_to_one_box():
+    atoms = chain(100, 4.0, (20.0, 20.0, 20.0))
+    volume = deposited(atoms, shape=(33, 36, 34))
+    pair = prepare_pair(volume, atoms, resolution=4.0, seed=1, minimum_voxels=60)
+    assert pair.map.data.shape == (60, 60, 60)
+
+
+def test_unknown_resolution_and_displaced_model_are_errors():
+    atoms = chain()
+    with pytest.raises(CryoreadyError, match="resolution is unknown"):
+        prepare_pair(deposited(atoms), atoms, resolution=None, seed=1)
+    far = Atoms(**{**vars(atoms), "coords": atoms.coords + 1000})
+    with pytest.raises(CryoreadyError, match="no voxel lies within"):
+        prepare_pair(deposited(atoms), far, resolution=4.0, seed=1)
+
+
+def test_simulated_pairs_repeat_by_seed_and_get_worse_with_resolution():
+    atoms = chain()
+    first, second = (prepare_simulated_pair(atoms, resolution=4.0, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.map.data, second.map.data)
+    drawn = {prepare_simulated_pair(atoms, resolution=None, seed=s).resolution for s in range(5)}
+    assert len(drawn) == 5
+    assert all(3 <= resolution <= 6 for resolution in drawn)
+    means = [
+        np.mean([prepare_simulated_pair(atoms, resolution=r, seed=s).correlation for s in range(4)])
+        for r in (3.0, 6.0)
+    ]
+    assert means[0] > means[1] - 0.1
+    assert min(means) > 0.3
+
+
+def test_the_seed_of_an_entry_depends_on_its_name_and_the_run():
+    assert entry_seed("EMD-1", 1) == entry_seed("EMD-1", 1)
+    assert len({entry_seed("EMD-1", 1), entry_seed("EMD-2", 1), entry_seed("EMD-1", 2)}) == 3
+
+
+def test_boxes_without_model_are_left_out():
+    zone = np.zeros((60, 60, 150), dtype=bool)
+    zone[20:40, 20:40, 0:30] = True
+    limits = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02}
+    assert choose_boxes(zone, **limits, most=None) == [(0, 0, 0)]
+    everywhere = np.ones_like(zone)
+    assert choose_boxes(everywhere, **limits, most=None) == [(0, 0, x) for x in (0, 30, 60, 90)]
+    assert choose_boxes(everywhere, **limits, most=2) == [(0, 0, 0), (0, 0, 90)]
+    with pytest.raises(CryoreadyError, match="no box of 60³ voxels"):
+        choose_boxes(np.zeros_like(zone), **limits, most=None)
+
+
+def test_a_written_pair_can_be_read_and_traced_back(tmp_path):
+    atoms = chain()
+    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1, minimum_voxels=60)
+    names = {"map": "m.mrc", "target": "t.mrc", "mask": "k.mrc"}
+    names |= {"boxes": "b.npy", "index": "b.tsv", "card": "p.json"}
+    to = SimpleNamespace(**{role: tmp_path / name for role, name in names.items()})
+    source = tmp_path / "source"
+    source.write_text("model")
+    boxes = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02, "most": None}
+    line = write_pair(pair, "mine", {"model": str(source)}, to, boxes)
+    stack = np.load(to.boxes, mmap_mode="r")
+    corners = choose_boxes(pair.zone, **boxes)
+    np.testing.assert_array_equal(stack, cut_boxes(pair, corners, 60))
+    z, y, x = corners[-1]
+    there = pair.target.data[z : z + 60, y : y + 60, x : x + 60]
+    np.testing.assert_allclose(stack[-1, 1], there, atol=5e-4)
+    assert to.index.read_text().splitlines()[0] == "box\tz\ty\tx"
+    card = json.loads(to.card.read_text())
+    assert card["boxes_sha256"] == file_sha256(to.boxes)
+    assert card["sources"] == {"model": file_sha256(source)}
+    written = read_map(to.map, voxel_size=1.0)
+    np.testing.assert_array_equal(written.data, pair.map.data)
+    np.testing.assert_allclose(written.origin, pair.map.origin, atol=1e-4)
+    assert f"{len(corners)} boxes" in line

@@ -1,0 +1,81 @@
+"""Configuration, schema and documentation say the same."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cryoready.core.config import check_config
+from cryoready.core.errors import CryoreadyError
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def keys(schema, prefix=""):
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{prefix}{name}", inner
+        yield from keys(inner, f"{prefix}{name}.")
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split(".")
+    place = config
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return config
+
+
+def test_the_shipped_configuration_is_valid():
+    check_config(CONFIG, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["small.yaml", "../resources/weights/starter/config.yaml"])
+def test_other_shipped_configurations_change_known_keys_only(name):
+    def update(base, change):
+        for key, value in change.items():
+            base[key] = update(base[key], value) if isinstance(value, dict) else value
+        return base
+
+    extra = yaml.safe_load((ROOT / "config" / name).read_text())
+    check_config(update(copy.deepcopy(CONFIG), extra), SCHEMA)
+
+
+def test_every_key_is_described():
+    for name, schema in keys(yaml.safe_load(SCHEMA.read_text())):
+        assert schema.get("description"), name
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("wieghts", "bundled", r"unknown key 'wieghts'; did you mean 'weights'\?"),
+        (
+            "inference.prset",
+            "paper",
+            r"unknown key 'inference.prset'; did you mean 'inference.preset'",
+        ),
+        ("dataset.boxes.edge", 60, r"did you mean 'dataset.boxes.edge_voxels'"),
+        ("inference.tta", 3, r"inference.tta = 3: 3 is not one of \[0, 4, 24\]"),
+        ("train.epochs", 0, r"train.epochs = 0: 0 is less than the minimum of 1"),
+        ("train.learning_rate", "fast", r"train.learning_rate = 'fast': .* not of type 'number'"),
+        ("train.run", "../x", r"train.run = '../x'"),
+        ("archive.maps", ["ftp://x"], r"archive.maps.0 = 'ftp://x'"),
+        ("weights_grid", 0.7, r"weights_grid = 0.7"),
+    ],
+)
+def test_a_wrong_entry_is_named_in_one_line(path, value, said):
+    with pytest.raises(CryoreadyError, match=said) as caught:
+        check_config(changed(path, value), SCHEMA)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named():
+    config = copy.deepcopy(CONFIG)
+    del config["train"]["epochs"]
+    with pytest.raises(CryoreadyError, match=r"'train.epochs' is missing"):
+        check_config(config, SCHEMA)
