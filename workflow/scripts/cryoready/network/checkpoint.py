@@ -24,10 +24,8 @@ from safetensors.torch import save as pack_safetensors
 from torch import Tensor
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.density.normalise import CONVENTION
 from cryoready.network.scunet import Architecture, SCUNet
-
-PAPER_INTENSITY = "positive-99.999-percentile x100"
-"""Values over the 99.999 percentile of the positive voxels, clipped to [0, 1], times 100."""
 
 PUBLISHED_GRIDS = (1.0, 0.5)
 """Voxel sizes, in Å, of the two published networks (doi 10.1038/s41467-023-39031-1)."""
@@ -44,6 +42,7 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     AttributeError,
+    AssertionError,
     struct.error,
 )
 
@@ -72,7 +71,7 @@ class Card:
     version: str
     architecture: Architecture
     grid: float
-    intensity: str = PAPER_INTENSITY
+    intensity: str = CONVENTION
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -311,7 +310,7 @@ def _published_card(
             f"{path}: bare weights without a card: {said} which grid they are for; "
             f"set weights_grid to {known} (Å)"
         )
-    return Card(path.stem, "published", architecture, grid, PAPER_INTENSITY, {}, digest)
+    return Card(path.stem, "published", architecture, grid, CONVENTION, {}, digest)
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
