@@ -121,12 +121,14 @@ def test_boxes_without_model_are_left_out():
     zone = np.zeros((60, 60, 150), dtype=bool)
     zone[20:40, 20:40, 0:30] = True
     limits = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02}
-    assert choose_boxes(zone, **limits, most=None) == [(0, 0, 0)]
+    assert choose_boxes(zone, 1, **limits, most=None) == [(0, 0, 0)]
     everywhere = np.ones_like(zone)
-    assert choose_boxes(everywhere, **limits, most=None) == [(0, 0, x) for x in (0, 30, 60, 90)]
-    assert choose_boxes(everywhere, **limits, most=2) == [(0, 0, 0), (0, 0, 90)]
+    assert choose_boxes(everywhere, 1, **limits, most=None) == [(0, 0, x) for x in (0, 30, 60, 90)]
+    drawn = {tuple(choose_boxes(everywhere, seed, **limits, most=2)) for seed in range(30)}
+    assert len(drawn) == 6  # every pair of the four is possible
+    assert all(first < second for first, second in drawn)
     with pytest.raises(CryoreadyError, match="no box of 60³ voxels"):
-        choose_boxes(np.zeros_like(zone), **limits, most=None)
+        choose_boxes(np.zeros_like(zone), 1, **limits, most=None)
 
 
 def test_a_written_pair_can_be_read_and_traced_back(tmp_path):
@@ -138,9 +140,9 @@ def test_a_written_pair_can_be_read_and_traced_back(tmp_path):
     source = tmp_path / "source"
     source.write_text("model")
     boxes = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02, "most": None}
-    line = write_pair(pair, "mine", {"model": str(source)}, to, boxes)
+    line = write_pair(pair, "mine", 7, {"model": str(source)}, to, boxes)
     stack = np.load(to.boxes, mmap_mode="r")
-    corners = choose_boxes(pair.zone, **boxes)
+    corners = choose_boxes(pair.zone, 7, **boxes)
     np.testing.assert_array_equal(stack, cut_boxes(pair, corners, 60))
     z, y, x = corners[-1]
     there = pair.target.data[z : z + 60, y : y + 60, x : x + 60]

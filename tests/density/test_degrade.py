@@ -107,10 +107,10 @@ def test_lowpass_removes_what_is_finer(particle):
     assert power[radius > 1 / 4].sum() < 1e-3 * power[radius > 0].sum()
 
 
-def test_draws_are_reproducible_and_span_the_resolution():
+def test_draws_are_reproducible_and_near_the_resolution():
     first, second = (draw_degradation(np.random.default_rng(7), 4.0) for _ in range(2))
     assert first == second
-    assert first.resolution == 4.0
+    assert 3.0 <= first.resolution <= 4.2
     assert draw_degradation(np.random.default_rng(8), 4.0) != first
 
 

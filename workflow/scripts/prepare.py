@@ -15,9 +15,10 @@ with step(snakemake) as report:
     resolution = settings["resolution"]
     if resolution is None and files.get("metadata"):
         resolution = read_metadata(Path(files.metadata)).resolution
+    seed = entry_seed(entry_id, settings["seed"])
     common = {
         "resolution": resolution,
-        "seed": entry_seed(entry_id, settings["seed"]),
+        "seed": seed,
         "minimum_voxels": settings["boxes"]["edge_voxels"],
     }
     if files.get("map"):
@@ -25,4 +26,4 @@ with step(snakemake) as report:
         pair = prepare_pair(volume, atoms, mask_radius=settings["mask_radius"], **common)
     else:
         pair = prepare_simulated_pair(atoms, **common)
-    report(write_pair(pair, entry_id, dict(files), snakemake.output, settings["boxes"]))
+    report(write_pair(pair, entry_id, seed, dict(files), snakemake.output, settings["boxes"]))

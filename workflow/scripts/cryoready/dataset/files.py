@@ -26,7 +26,13 @@ def file_sha256(path: str | Path) -> str:
 
 
 def choose_boxes(
-    zone: BoolArray, *, edge_voxels: int, stride_voxels: int, least_share: float, most: int | None
+    zone: BoolArray,
+    seed: int,
+    *,
+    edge_voxels: int,
+    stride_voxels: int,
+    least_share: float,
+    most: int | None,
 ) -> list[Corner]:
     """Corners of the boxes worth training on, in C order.
 
@@ -34,12 +40,14 @@ def choose_boxes(
     ----------
     zone
         (nz, ny, nx) voxels near the model.
+    seed
+        of the choice among more than ``most`` boxes.
     edge_voxels, stride_voxels
         of the boxes.
     least_share
         boxes of which less than this lies in the zone are left out.
     most
-        if there are more, so many are kept, evenly spaced in the list; None: all.
+        if there are more, so many are drawn; None: all.
 
     Raises
     ------
@@ -58,8 +66,8 @@ def choose_boxes(
         )
     if most is None or len(corners) <= most:
         return corners
-    kept = np.linspace(0, len(corners) - 1, most).round().astype(int)
-    return [corners[k] for k in kept]
+    kept = np.random.default_rng(seed).choice(len(corners), most, replace=False)
+    return [corners[k] for k in sorted(kept)]
 
 
 def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np.float16]:
@@ -74,6 +82,7 @@ def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np
 def write_pair(
     pair: Pair,
     entry_id: str,
+    seed: int,
     sources: Mapping[str, str],
     to: Any,
     boxes: Mapping[str, Any],
@@ -86,6 +95,8 @@ def write_pair(
         what `prepare` made.
     entry_id
         its id.
+    seed
+        of the entry.
     sources
         the files it was made from, by role.
     to
@@ -97,7 +108,7 @@ def write_pair(
     zone = Volume.on(pair.map.grid, pair.zone.astype(np.float32))
     for volume, path in ((pair.map, to.map), (pair.target, to.target), (zone, to.mask)):
         write_map(path, volume, label=f"cryoready {__version__} training pair {entry_id}")
-    corners = choose_boxes(pair.zone, **boxes)
+    corners = choose_boxes(pair.zone, seed, **boxes)
     np.save(to.boxes, cut_boxes(pair, corners, boxes["edge_voxels"]))
     index = pd.DataFrame(corners, columns=["z", "y", "x"])
     index.insert(0, "box", range(len(corners)))

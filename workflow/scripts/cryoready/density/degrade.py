@@ -46,15 +46,19 @@ class Degradation:
 
 
 def draw_degradation(rng: np.random.Generator, resolution: float) -> Degradation:
-    """A plausible deposited map at ``resolution`` (Å); the ranges are those of the archive."""
-    b_factor = rng.uniform(20, 60) * (resolution - 1.5)
+    """A plausible deposited map of reported ``resolution`` (Å).
+
+    Reported and true resolution differ, most depositors sharpen too little rather than too much,
+    and filter near the reported resolution.
+    """
+    b_factor = rng.uniform(20, 70) * (resolution - 1.5)
     return Degradation(
-        resolution=resolution,
+        resolution=resolution * rng.uniform(0.75, 1.05),
         b_factor=b_factor,
-        sharpening=b_factor * rng.choice([0.0, rng.uniform(0.3, 1.2)], p=[0.2, 0.8]),
+        sharpening=b_factor * rng.choice([0.0, rng.uniform(0.2, 1.0)], p=[0.2, 0.8]),
         fsc_slope=rng.uniform(0.012, 0.035),
-        fsc_weighting=bool(rng.random() < 0.5),
-        lowpass=resolution * rng.choice([0.0, rng.uniform(0.85, 1.1)], p=[0.3, 0.7]),
+        fsc_weighting=bool(rng.random() < 0.6),
+        lowpass=resolution * rng.choice([0.0, rng.uniform(0.85, 1.1)], p=[0.25, 0.75]),
     )
 
 
