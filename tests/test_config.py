@@ -1,6 +1,7 @@
 """Configuration, schema and documentation say the same."""
 
 import copy
+import runpy
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from cryoready.core.config import check_config
 from cryoready.core.errors import CryoreadyError
+from cryoready.dataset.catalogue import COLUMNS, ID_PATTERN, SPLITS
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -43,6 +45,18 @@ def test_other_shipped_configurations_change_known_keys_only(name):
 
     extra = yaml.safe_load((ROOT / "config" / name).read_text())
     check_config(update(copy.deepcopy(CONFIG), extra), SCHEMA)
+
+
+def test_the_sheet_has_the_columns_of_its_schema():
+    schema = yaml.safe_load((SCHEMA.parent / "entries.schema.yaml").read_text())
+    assert tuple(schema["properties"]) == COLUMNS
+    assert schema["properties"]["id"]["pattern"] == ID_PATTERN.pattern
+    assert schema["properties"]["split"]["enum"] == list(SPLITS)
+
+
+def test_the_pages_made_from_the_schemas_are_up_to_date():
+    for path, text in runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"]().items():
+        assert path.read_text(encoding="utf-8") == text, "run python docs/make_tables.py"
 
 
 def test_every_key_is_described():

@@ -93,6 +93,17 @@ def weights_id(choice):
     return hashlib.sha256(Path(weights_file(choice)).read_bytes()).hexdigest()
 
 
+def prepare_input(wildcards):
+    """Map and model of a training pair; a simulated pair has a model only."""
+    files = files_of(wildcards, "map", "model", "metadata")
+    if "model" not in files:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} has no model to train on: "
+            "give the column pdb or model in the sheet"
+        )
+    return files
+
+
 def boxes_of(*splits):
     return lambda _: [f"results/work/{entry}/boxes.npy" for entry in split(*splits)]
 

@@ -19,6 +19,7 @@ rule enhance:
         settings=enhance_settings,
     message:
         "{wildcards.id}: enhance {input.map} with {params.settings[weights]} (preset "
-        "{params.settings[inference][preset]}), on the map's own grid: {output.map}"
+        "{params.settings[inference][preset]}), on the grid of the {params.settings[output_grid]}: "
+        "{output.map}"
     script:
         "../scripts/enhance.py"

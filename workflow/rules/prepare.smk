@@ -3,7 +3,7 @@
 
 rule prepare:
     input:
-        unpack(lambda w: files_of(w, "map", "model", "metadata")),
+        unpack(prepare_input),
     output:
         map="results/work/{id}/map_1A.mrc",
         target="results/work/{id}/target.mrc",
