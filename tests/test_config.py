@@ -36,7 +36,9 @@ def test_the_shipped_configuration_is_valid():
     check_config(CONFIG, SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["small.yaml", "../resources/weights/starter/config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["small.yaml", "gpu.yaml", "../resources/weights/starter/config.yaml"]
+)
 def test_other_shipped_configurations_change_known_keys_only(name):
     def update(base, change):
         for key, value in change.items():

@@ -14,9 +14,8 @@ RESOURCES = Path(os.path.relpath(ROOT / "resources"))  # a moved clone reruns no
 sys.path.insert(0, str(SCRIPTS))
 # Scripts too take the package from here: Snakemake only appends their folder to the import path, so
 # an installed copy, or another clone's, would win.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])
-)
+inherited = os.environ.get("PYTHONPATH")
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherited])))
 
 from cryoready.core.config import check_config
 from cryoready.core.errors import CryoreadyError

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 import cryoready
 from cryoready.core.errors import CryoreadyError
 
@@ -26,7 +28,7 @@ def step(snakemake: Any) -> Iterator[Callable[[str], None]]:
     with log.open("w", encoding="utf-8") as file:
 
         def report(line: str) -> None:
-            print(f"cryoready: {line}", file=sys.stderr, flush=True)
+            tqdm.write(f"cryoready: {line}", file=sys.stderr)  # not at the end of a progress bar
             print(line, file=file, flush=True)
 
         def show(message: Warning | str, *_: Any, **__: Any) -> None:

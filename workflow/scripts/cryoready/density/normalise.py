@@ -18,13 +18,17 @@ def intensity_scale(density: FloatArray) -> float:
     CryoreadyError
         if no voxel is positive.
     """
-    positive = density[density > 0]
-    if positive.size == 0:
+    check_positive(density)
+    return float(np.percentile(density[density > 0], PERCENTILE, overwrite_input=True))
+
+
+def check_positive(density: FloatArray) -> None:
+    """Raise `CryoreadyError` if no voxel is positive."""
+    if density.max() <= 0:
         raise CryoreadyError(
             f"the map has no positive voxel (maximum {density.max():g}): "
             "is its contrast inverted? Multiply it by -1 first."
         )
-    return float(np.percentile(positive, PERCENTILE, overwrite_input=True))
 
 
 def normalise(density: FloatArray, scale: float) -> FloatArray:

@@ -15,7 +15,13 @@ from cryoready.core.boxes import Corner, blend_boxes, extract_boxes, pad_to_edge
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.rotations import PROPER_ROTATIONS, Rotation
 from cryoready.core.volume import FloatArray, Volume
-from cryoready.density.normalise import CONVENTION, NETWORK_SCALE, intensity_scale, normalise
+from cryoready.density.normalise import (
+    CONVENTION,
+    NETWORK_SCALE,
+    check_positive,
+    intensity_scale,
+    normalise,
+)
 from cryoready.density.resample import resample, spaced_grid
 from cryoready.enhance.tiles import (
     PRESETS,
@@ -41,7 +47,7 @@ class Enhancement:
     Parameters
     ----------
     volume
-        0-100, on the grid of the input.
+        0-100, on the grid of the input; what the spline overshoots is clipped.
     network_volume
         the same on the network's grid.
     intensity_scale
@@ -123,6 +129,7 @@ def enhance(
     device = device or choose_device("auto")
     if mask is not None:
         volume = Volume.on(volume.grid, volume.data * mask)
+    check_positive(volume.data)  # before the spline, which can overshoot
     grid = spaced_grid(volume.grid, spacing)
     density = resample(volume, grid).data
     scale = intensity_scale(density)
@@ -144,8 +151,9 @@ def enhance(
 
     nz, ny, nx = grid.shape
     enhanced = Volume.on(grid, np.ascontiguousarray(blended[:nz, :ny, :nx]))
+    returned = resample(enhanced, volume.grid).data.clip(0, NETWORK_SCALE)
     return Enhancement(
-        volume=resample(enhanced, volume.grid),
+        volume=Volume.on(volume.grid, returned),
         network_volume=enhanced,
         intensity_scale=scale,
         boxes=len(corners),

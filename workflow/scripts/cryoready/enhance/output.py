@@ -108,6 +108,7 @@ def write_card(
     contour = entry["contour"] or metadata.contour or default_contour(volume.data)
     matching = matching_contour(volume.data, contour, result.volume.data)
     resolution = entry["resolution"] or metadata.resolution
+    masked = entry["mask_contour"] is not None or entry["mask_radius"] is not None
     card = {
         "version": __version__,
         "resolution": resolution,
@@ -118,7 +119,7 @@ def write_card(
         "output_grid": settings["output_grid"],
         "inference": {**settings["inference"], "batch_size": result.batch_size},
         "boxes": {"seen": result.boxes, "skipped as empty": result.empty_boxes},
-        "mask": settings["mask"],
+        "mask": settings["mask"] if masked else None,
         "entry": entry,
         "seconds": round(result.seconds, 1),
         "sources": {role: file_sha256(file) for role, file in sorted(files.items())},
