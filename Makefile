@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
+TEST_ENTRIES := benchmarks/test_entries.tsv
 # Not the venv's own, should it be active.
 PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo python3)
 
@@ -12,7 +13,7 @@ PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo py
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test format clean peers system-packages
+.PHONY: help setup demo test format clean peers table system-packages
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo "make test             all tests and checks"
 	@echo "make format           format the code"
 	@echo "make peers            make $(PEERS) with the programs that the metrics are compared with"
+	@echo "make table            enhance the test entries and score them with these programs (needs data/)"
 	@echo "make system-packages  install what the tests need from the system (root and apt only)"
 	@echo "make clean            remove .venv and caches; results, downloads and maps stay"
 
@@ -75,8 +77,15 @@ peers: $(PEERS)/.installed
 $(PEERS)/.installed:
 	$(PYTHON) -m venv --clear $(PEERS)
 	@echo "*" > $(PEERS)/.gitignore
-	$(PEERS)/bin/python -m pip install --quiet cctbx-base==2025.11 pandas jqscore==0.2.0
+	$(PEERS)/bin/python -m pip install --quiet cctbx-base==2025.11 pandas jqscore==0.2.0 gemmi mrcfile
 	@touch $@
+
+# Each row of the sheet (id, map, model, resolution) makes one target and one --entry.
+table: setup peers
+	snakemake $$(awk -F'\t' '!/^#/ && $$1 != "id" { print "results/" $$1 "_emready.mrc" }' \
+		$(TEST_ENTRIES)) --config entries=$(TEST_ENTRIES)
+	$(PEERS)/bin/python benchmarks/score_with_peers.py $$(awk -F'\t' '!/^#/ && $$1 != "id" \
+		{ print "--entry", $$1, $$3, $$4, $$2, "results/" $$1 "_emready.mrc" }' $(TEST_ENTRIES))
 
 clean:
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
