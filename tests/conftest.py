@@ -17,10 +17,12 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with ``entries.tsv`` and ``maps/``: real maps too large to ship."""
-    folder = Path(os.environ.get("CRYOREADY_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "entries.tsv").is_file():
-        pytest.skip(f"{ABSENT}: larger data in {folder} (set CRYOREADY_DATA)")
-    return folder
+    named = os.environ.get("CRYOREADY_DATA")
+    places = [Path(named)] if named else [ROOT / "data", ROOT.parent / "shared" / "data"]
+    for folder in places:
+        if (folder / "entries.tsv").is_file():
+            return folder
+    pytest.skip(f"{ABSENT}: larger data in {places[0]} (or set CRYOREADY_DATA)")
 
 
 def fail_if_required(report: Report) -> Report:

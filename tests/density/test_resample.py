@@ -85,3 +85,15 @@ def test_axes_of_few_voxels_work(shape):
     volume = Volume(np.ones(shape, dtype=np.float32), np.full(3, 1.1), np.zeros(3))
     there = resample(volume, spaced_grid(volume.grid, 1.0))
     assert np.isfinite(there.data).all()
+
+
+def test_the_error_of_the_spline_on_a_wave_is_as_documented():
+    grid = Grid((8, 8, 120), np.ones(3), np.zeros(3))
+    target = Grid((8, 8, 400), np.array([1.0, 1.0, 0.3]), np.zeros(3))
+
+    def wave(axis):
+        return np.sin(2 * np.pi * 0.2 * axis)  # 0.4 of the Nyquist frequency of 0.5
+
+    data = np.broadcast_to(wave(grid.axis(2)), grid.shape).astype(np.float32)
+    error = resample(Volume.on(grid, data), target).data - wave(target.axis(2))
+    assert 0.005 < np.abs(error[:, :, 40:350]).max() < 0.011

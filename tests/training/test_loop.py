@@ -48,7 +48,7 @@ def network():
 def run(stack, state_file, plan=PLAN, model=None):
     model = model or network()
     data = BoxDataset([stack], 24, seed=1), BoxDataset([stack], 24, seed=None)
-    history = train(model, *data, plan, state_file=state_file, device=CPU)
+    history, _ = train(model, *data, plan, state_file=state_file, device=CPU)
     return model, history
 
 
@@ -130,7 +130,9 @@ def test_a_loss_that_is_not_finite_is_one_line(stack, tmp_path):
         def forward(self, x):
             return x * self.level * float("inf")
 
-    with pytest.raises(CryoreadyError, match=r"loss is (nan|inf) in epoch 1, batch 0: lower"):
+    with pytest.raises(
+        CryoreadyError, match=r"training loss is (nan|inf) in epoch 1, batch 0: lower"
+    ):
         run(stack, tmp_path / "state.pt", model=Exploding())
 
 

@@ -17,6 +17,8 @@ rule train_network:
     output:
         weights=f"{RUN}/weights.safetensors",
         card=f"{RUN}/card.json",
+        last=f"{RUN}/last.safetensors",
+        last_card=f"{RUN}/last.json",
         history=f"{RUN}/history.tsv",
     log:
         f"{RUN}/train.log",

@@ -20,4 +20,4 @@ with step(snakemake) as report:
         snakemake.config["inference"], volume, network, card, mask, snakemake.threads, report
     )
     write_maps(result, volume, mask, card, dict(files), dict(to), settings["output_grid"])
-    report(write_card(result, volume, card, metadata, dict(files), settings, Path(to.card)))
+    report(write_card(result, volume, mask, card, metadata, dict(files), settings, Path(to.card)))

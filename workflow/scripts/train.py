@@ -21,11 +21,15 @@ with step(snakemake) as report:
     )
     report(run.summary)
     with state_folder(Path("results/training/state"), run.key(snakemake.params.science)) as folder:
-        history = train(
+        state = folder / "state.pt"
+        report(f"goes on from {state}" if state.exists() else f"starts anew, saves in {state}")
+        history, last = train(
             *(run.network, run.training, run.validation, run.plan),
-            state_file=folder / "state.pt",
+            state_file=state,
             device=run.device,
             on_epoch=lambda rows: report(describe_epoch(rows, run.plan)),
         )
         write_history(Path(to.history), history)
         save_weights(Path(to.weights), run.network, run.card(history))
+        run.network.load_state_dict(last)
+        save_weights(Path(to.last), run.network, run.card(history[-1:]))

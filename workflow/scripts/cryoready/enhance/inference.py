@@ -70,7 +70,15 @@ class Enhancement:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is a GPU if there is one."""
+    """The device called ``name``; "auto" is a GPU if there is one.
+
+    Raises
+    ------
+    CryoreadyError
+        if a GPU is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise CryoreadyError("device cuda: PyTorch finds no GPU here; use auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -124,7 +132,7 @@ def enhance(
     Raises
     ------
     CryoreadyError
-        if no voxel is positive.
+        if no voxel is positive, or the memory does not suffice.
     """
     device = device or choose_device("auto")
     if mask is not None:
@@ -138,15 +146,24 @@ def enhance(
 
     box = box_bytes(tiling.edge_voxels, _width(network), precision)
     batch_size = batch_size or choose_batch_size(free_bytes(device), box, MOST_BOXES[device.type])
-    report(
-        f"{'x'.join(map(str, grid.shape))} voxels of {spacing:g} Å: {len(corners)} boxes of "
-        f"{tiling.edge_voxels}³ ({empty} empty, skipped), {batch_size} at a time on {device} "
-        f"in {precision}; needs about {memory_estimate(density.size, box, batch_size) / 1e9:.1f} GB"
-    )
-    started = time.monotonic()
     predictor = _Predictor(network.to(device).eval(), device, precision, TURNS[tta])
-    boxes = predictor.run(density, corners, tiling.edge_voxels, batch_size, report)
-    blended = blend_boxes(boxes, density.shape, box_weight(tiling))
+    try:
+        first = corners[:2]
+        trial = predictor.seconds(extract_boxes(density, first, tiling.edge_voxels)) / len(first)
+        gigabytes = memory_estimate(density.size, box, batch_size) / 1e9
+        report(
+            f"{'x'.join(map(str, grid.shape))} voxels of {spacing:g} Å: {len(corners)} boxes of "
+            f"{tiling.edge_voxels}³ ({empty} empty, skipped), {batch_size} at a time on {device} "
+            f"in {precision}; needs about {gigabytes:.1f} GB and {trial * len(corners):.0f} s"
+        )
+        started = time.monotonic()
+        boxes = predictor.run(density, corners, tiling.edge_voxels, batch_size)
+        blended = blend_boxes(boxes, density.shape, box_weight(tiling))
+    except torch.OutOfMemoryError as error:
+        raise CryoreadyError(
+            f"{device} has no memory for {batch_size} boxes at a time: "
+            f"set inference.batch_size to {max(1, batch_size // 2)} or inference.device to cpu"
+        ) from error
     seconds = time.monotonic() - started
 
     nz, ny, nx = grid.shape
@@ -206,7 +223,7 @@ def _width(network: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class _Predictor:
-    """The network applied to boxes of 0-1, giving boxes of 0-100."""
+    """The network applied to boxes of 0-1, giving boxes clipped to 0-100."""
 
     network: nn.Module
     device: torch.device
@@ -214,25 +231,21 @@ class _Predictor:
     turns: tuple[Rotation, ...]
 
     def run(
-        self,
-        density: FloatArray,
-        corners: list[Corner],
-        edge: int,
-        batch_size: int,
-        report: Callable[[str], None],
+        self, density: FloatArray, corners: list[Corner], edge: int, batch_size: int
     ) -> Iterator[tuple[Corner, FloatArray]]:
-        """Corner and result of every box, batch by batch; the first batch times the rest."""
-        bar = tqdm(total=len(corners), desc="enhance", unit="box", mininterval=2)
-        for first in range(0, len(corners), batch_size):
-            here = corners[first : first + batch_size]
-            started = time.monotonic()
-            results = self.predict(extract_boxes(density, here, edge))
-            if first == 0:
-                seconds = (time.monotonic() - started) * len(corners) / len(here)
-                report(f"estimated from the first boxes: about {seconds:.0f} s")
-            yield from zip(here, results, strict=True)
-            bar.update(len(here))
-        bar.close()
+        """Corner and result of every box, batch by batch."""
+        with tqdm(total=len(corners), desc="enhance", unit="box", mininterval=2) as bar:
+            for first in range(0, len(corners), batch_size):
+                here = corners[first : first + batch_size]
+                yield from zip(here, self.predict(extract_boxes(density, here, edge)), strict=True)
+                bar.update(len(here))
+
+    def seconds(self, boxes: FloatArray) -> float:
+        """What ``boxes`` take, in seconds, the first warm-up excluded."""
+        self.predict(boxes[:1])
+        started = time.monotonic()
+        self.predict(boxes)
+        return time.monotonic() - started
 
     def predict(self, boxes: FloatArray) -> FloatArray:
         """(n, edge, edge, edge) 0-1 -> the same shape, 0-100, mean over the turns."""

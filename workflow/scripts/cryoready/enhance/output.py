@@ -8,7 +8,7 @@ from typing import Any
 from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import FloatArray, Volume
-from cryoready.dataset.files import file_sha256
+from cryoready.core.whole_files import file_sha256, written_whole
 from cryoready.dataset.metadata import Metadata
 from cryoready.density.contour import default_contour, matching_contour
 from cryoready.density.masks import mask_from_atoms, mask_from_contour, soften
@@ -18,7 +18,7 @@ from cryoready.files.maps import read_layout, read_map, write_map
 from cryoready.files.models import read_model
 from cryoready.network.checkpoint import Card
 
-TRAINED_RANGE = (3.0, 6.0)  # Å
+USUAL_RANGE = (3.0, 6.0)  # Å, of the maps in the paper
 
 
 def mask_of(
@@ -93,6 +93,7 @@ def write_maps(
 def write_card(
     result: Enhancement,
     volume: Volume,
+    mask: FloatArray | None,
     weights: Card,
     metadata: Metadata,
     files: Mapping[str, str],
@@ -102,13 +103,14 @@ def write_card(
     """Write what was done with which inputs as JSON; returns the line that sums it up.
 
     The contour comes from the sheet, else from the archive, else mean + 3 σ of the input; the
-    contour of the enhanced map encloses the same volume.
+    contour of the enhanced map encloses the same volume of what the network saw.
     """
     entry = settings["entry"]
-    contour = entry["contour"] or metadata.contour or default_contour(volume.data)
-    matching = matching_contour(volume.data, contour, result.volume.data)
+    seen = volume.data if mask is None else volume.data * mask
+    levels = (entry["contour"], metadata.contour, default_contour(volume.data))
+    contour = next(level for level in levels if level is not None)
+    matching = matching_contour(seen, contour, result.volume.data)
     resolution = entry["resolution"] or metadata.resolution
-    masked = entry["mask_contour"] is not None or entry["mask_radius"] is not None
     card = {
         "version": __version__,
         "resolution": resolution,
@@ -119,17 +121,18 @@ def write_card(
         "output_grid": settings["output_grid"],
         "inference": {**settings["inference"], "batch_size": result.batch_size},
         "boxes": {"seen": result.boxes, "skipped as empty": result.empty_boxes},
-        "mask": settings["mask"] if masked else None,
+        "mask": None if mask is None else settings["mask"],
         "entry": entry,
         "seconds": round(result.seconds, 1),
         "sources": {role: file_sha256(file) for role, file in sorted(files.items())},
         "note": "A network modified this map. By EMDB's policy it is an additional map: "
         "not for refinement or claims of resolution.",
     }
-    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    low, high = TRAINED_RANGE
+    with written_whole(path) as part:
+        part.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    low, high = USUAL_RANGE
     advice = (
-        f"; trained for {low:g}-{high:g} Å, this map has {resolution:g} Å: judge it with care"
+        f"; the method is meant for {low:g}-{high:g} Å, this map has {resolution:g} Å: take care"
         if resolution is not None and not low <= resolution <= high
         else ""
     )

@@ -7,12 +7,10 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickle
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from safetensors.torch import save as pack_safetensors
 from torch import Tensor
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.core.whole_files import written_whole
 from cryoready.density.normalise import CONVENTION
 from cryoready.network.scunet import Architecture, SCUNet
 
@@ -117,7 +116,7 @@ def save_weights(path: Path, network: SCUNet, card: Card, *, half: bool = False)
     card = replace(card, sha256=hashlib.sha256(content).hexdigest())
     description = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
     # both are complete before either is renamed; if only one is, the checksum tells
-    with _written_whole(card_path(path)) as card_part, _written_whole(path) as part:
+    with written_whole(card_path(path)) as card_part, written_whole(path) as part:
         card_part.write_text(description, encoding="utf-8")
         part.write_bytes(content)
     return card
@@ -177,7 +176,7 @@ def save_training_state(path: Path, state: Mapping[str, Any]) -> None:
     refuse fails here.
     """
     path = Path(path)
-    with _written_whole(path) as part:
+    with written_whole(path) as part:
         torch.save(dict(state), part)
         _unpickle(path, part.read_bytes())
 
@@ -195,17 +194,6 @@ def load_training_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CryoreadyError(f"{path}: holds a {type(state).__name__}, not a training state")
     return state
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends without an error."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

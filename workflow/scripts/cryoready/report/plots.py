@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryoready.core.volume import FloatArray, Volume
+from cryoready.core.whole_files import written_whole
 
 mpl.rcParams["svg.hashsalt"] = "cryoready"  # the same figure gives the same file
 
@@ -23,7 +24,8 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
     rate = axes.twinx()
     rate.plot(history["epoch"], history["learning_rate"], color="0.7", lw=1)
     rate.set(ylabel="learning rate (grey)", yscale="log")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with written_whole(path) as part:
+        figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def plot_before_after(
@@ -42,6 +44,8 @@ def plot_before_after(
     path
         PNG or SVG.
     """
+    if before.data.shape != after.data.shape:
+        raise ValueError(f"maps of {before.data.shape} and {after.data.shape} voxels")
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     figure.suptitle(title)
     centre, corner, size = _region(before, contours[0])
@@ -55,13 +59,15 @@ def plot_before_after(
             panel.imshow(plane, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=bright)
             if plane.min() < contour < plane.max():
                 style = {"colors": "tab:orange", "linewidths": 0.8, "extent": extent}
+                style["origin"] = "lower"  # samples at the centres of pixels, as in imshow
                 panel.contour(plane, levels=[contour], **style)
             vertical, horizontal = (name for k, name in enumerate("zyx") if k != axis)
             place = centre[axis] * volume.voxel_size[axis]
             panel.set(xlabel=f"{horizontal} (Å)   [slice at {'zyx'[axis]} = {place:.0f} Å]")
             panel.set(ylabel=f"{vertical} (Å)")
         row[0].set_title(f"{name}: contour {contour:.3g}", loc="left")
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=110)
 
 
 def _region(volume: Volume, contour: float) -> tuple[list[int], list[int], int]:
@@ -77,11 +83,11 @@ def _region(volume: Volume, contour: float) -> tuple[list[int], list[int], int]:
 def _slice(
     volume: Volume, axis: int, index: int, corner: list[int], size: int
 ) -> tuple[FloatArray, tuple[float, float, float, float]]:
-    """A plane across ``axis`` cut to the region, and its extent in Å from the corner of the map."""
+    """A plane across ``axis`` cut to the region, and its extent in Å from the first voxel."""
     rest = [k for k in range(3) if k != axis]
     low = [max(corner[k], 0) for k in rest]
     high = [min(corner[k] + size, volume.data.shape[k]) for k in rest]
     plane = np.take(volume.data, index, axis=axis)[low[0] : high[0], low[1] : high[1]]
-    bottom, left = (float(n * volume.voxel_size[k]) for n, k in zip(low, rest, strict=True))
-    top, right = (float(n * volume.voxel_size[k]) for n, k in zip(high, rest, strict=True))
+    bottom, left = (float((n - 0.5) * volume.voxel_size[k]) for n, k in zip(low, rest, strict=True))
+    top, right = (float((n - 0.5) * volume.voxel_size[k]) for n, k in zip(high, rest, strict=True))
     return plane, (left, right, bottom, top)

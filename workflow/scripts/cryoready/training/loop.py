@@ -132,7 +132,7 @@ def train(
     state_file: Path,
     device: torch.device,
     on_epoch: Callable[[list[Epoch]], None] = lambda history: None,
-) -> list[Epoch]:
+) -> tuple[list[Epoch], dict[str, Tensor]]:
     """Train ``network`` in place and leave it with the weights of the best epoch.
 
     A run that was killed goes on from ``state_file`` with the same samples in the same order: on
@@ -155,7 +155,7 @@ def train(
 
     Returns
     -------
-    The history, one row an epoch.
+    The history, one row an epoch, and the weights of the last epoch.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def train(
         for batch in _batches(training, samples, plan, progress):
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(network, batch, plan, device)
-            value = _finite(loss.detach().item(), progress)
+            value = _finite(loss.detach().item(), "training", progress)
             loss.backward()
             if plan.clip:
                 nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
@@ -210,7 +210,7 @@ def train(
         row = Epoch(
             progress.epoch + 1,
             progress.loss_sum / len(samples),
-            validation_loss(network, validation, plan, device),
+            _finite(validation_loss(network, validation, plan, device), "validation", progress),
             optimizer.param_groups[0]["lr"],
             len(samples),
             progress.seconds,
@@ -222,8 +222,9 @@ def train(
         progress = Progress(epoch=progress.epoch + 1)
         save()
         on_epoch(history)
+    last = {name: value.cpu().clone() for name, value in network.state_dict().items()}
     network.load_state_dict(best)
-    return history
+    return history, last
 
 
 def _batches(
@@ -244,10 +245,10 @@ def _step(scheduler: LRScheduler, loss: float) -> None:
         scheduler.step()
 
 
-def _finite(loss: float, progress: Progress) -> float:
+def _finite(loss: float, kind: str, progress: Progress) -> float:
     if not math.isfinite(loss):
         raise CryoreadyError(
-            f"the training loss is {loss} in epoch {progress.epoch + 1}, batch {progress.batch}: "
+            f"the {kind} loss is {loss} in epoch {progress.epoch + 1}, batch {progress.batch}: "
             "lower train.learning_rate or set train.precision to fp32"
         )
     return loss

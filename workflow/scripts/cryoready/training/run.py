@@ -17,7 +17,7 @@ import torch
 
 from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.files import file_sha256
+from cryoready.core.whole_files import file_sha256, written_whole
 from cryoready.density.normalise import CONVENTION, NETWORK_SCALE
 from cryoready.enhance.inference import choose_device
 from cryoready.network.checkpoint import Card, load_network
@@ -55,7 +55,7 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def card(self, history: list[Epoch]) -> Card:
-        """What the weights are, to be stored beside them."""
+        """What the weights of the best epoch of ``history`` are, to be stored beside them."""
         best = min(history, key=lambda row: row.validation_loss)
         return Card(
             name=self.name,
@@ -63,7 +63,7 @@ class Run:
             architecture=self.network.architecture,
             intensity=CONVENTION,
             grid=1.0,
-            training={**self.definition, "best": asdict(best), "epochs_done": len(history)},
+            training={**self.definition, "epoch": asdict(best)},
         )
 
 
@@ -175,7 +175,8 @@ def state_folder(root: Path, key: str) -> Iterator[Path]:
 
 def write_history(path: Path, history: list[Epoch]) -> None:
     """One row an epoch, tab-separated."""
-    pd.DataFrame([asdict(row) for row in history]).to_csv(path, sep="\t", index=False)
+    with written_whole(path) as part:
+        pd.DataFrame([asdict(row) for row in history]).to_csv(part, sep="\t", index=False)
 
 
 def describe_epoch(history: list[Epoch], plan: Plan) -> str:

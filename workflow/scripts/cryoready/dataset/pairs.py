@@ -1,6 +1,5 @@
 """A prepared pair on disk: maps, a stack of boxes with its index, and where all that came from."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,12 @@ from cryoready import __version__
 from cryoready.core.boxes import Corner, box_starts, extract_box
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
-from cryoready.dataset.prepare import Pair
+from cryoready.core.whole_files import file_sha256, written_whole
+from cryoready.dataset.metadata import read_metadata
+from cryoready.dataset.prepare import Pair, entry_seed, prepare_pair, prepare_simulated_pair
 from cryoready.density.masks import BoolArray
-from cryoready.files.maps import write_map
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of the bytes of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from cryoready.files.maps import read_map, write_map
+from cryoready.files.models import read_model
 
 
 def choose_boxes(
@@ -79,13 +75,42 @@ def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np
     return stack
 
 
+def make_pair(entry_id: str, sources: Mapping[str, str], settings: Mapping[str, Any]) -> Pair:
+    """The pair of an entry; simulated if it has no map.
+
+    Parameters
+    ----------
+    entry_id
+        its id, which seeds all draws.
+    sources
+        paths by role: ``model``, and as far as there are ``map`` and ``metadata``.
+    settings
+        ``seed``, ``boxes``, and the sheet's ``resolution``, ``voxel_size``, ``mask_radius``.
+    """
+    resolution = settings["resolution"]
+    if resolution is None and "metadata" in sources:
+        resolution = read_metadata(Path(sources["metadata"])).resolution
+    seed = entry_seed(entry_id, settings["seed"])
+    edge = settings["boxes"]["edge_voxels"]
+    atoms = read_model(sources["model"])
+    if "map" not in sources:
+        return prepare_simulated_pair(atoms, resolution=resolution, seed=seed, minimum_voxels=edge)
+    return prepare_pair(
+        read_map(sources["map"], voxel_size=settings["voxel_size"]),
+        atoms,
+        resolution=resolution,
+        seed=seed,
+        minimum_voxels=edge,
+        mask_radius=settings["mask_radius"],
+    )
+
+
 def write_pair(
     pair: Pair,
     entry_id: str,
-    seed: int,
     sources: Mapping[str, str],
-    to: Any,
-    boxes: Mapping[str, Any],
+    to: Mapping[str, str],
+    settings: Mapping[str, Any],
 ) -> str:
     """Write a pair and its boxes; returns a line that sums it up.
 
@@ -95,34 +120,36 @@ def write_pair(
         what `prepare` made.
     entry_id
         its id.
-    seed
-        of the entry.
     sources
         the files it was made from, by role.
     to
-        paths as attributes: ``map``, ``target``, ``mask`` (MRC), ``boxes`` (npy), ``index`` (TSV)
-        and ``card`` (JSON).
-    boxes
-        arguments of `choose_boxes`.
+        paths by role: ``map``, ``target``, ``mask`` (MRC), ``boxes`` (npy), ``index`` (TSV) and
+        ``card`` (JSON).
+    settings
+        ``seed`` and ``boxes``, the arguments of `choose_boxes`.
     """
     zone = Volume.on(pair.map.grid, pair.zone.astype(np.float32))
-    for volume, path in ((pair.map, to.map), (pair.target, to.target), (zone, to.mask)):
-        write_map(path, volume, label=f"cryoready {__version__} training pair {entry_id}")
-    corners = choose_boxes(pair.zone, seed, **boxes)
-    np.save(to.boxes, cut_boxes(pair, corners, boxes["edge_voxels"]))
+    for role, volume in (("map", pair.map), ("target", pair.target), ("mask", zone)):
+        write_map(to[role], volume, label=f"cryoready {__version__} training pair {entry_id}")
+    boxes = settings["boxes"]
+    corners = choose_boxes(pair.zone, entry_seed(entry_id, settings["seed"]), **boxes)
+    with written_whole(Path(to["boxes"])) as part:
+        np.save(part, cut_boxes(pair, corners, boxes["edge_voxels"]))
     index = pd.DataFrame(corners, columns=["z", "y", "x"])
     index.insert(0, "box", range(len(corners)))
-    index.to_csv(to.index, sep="\t", index=False)
+    with written_whole(Path(to["index"])) as part:
+        index.to_csv(part, sep="\t", index=False)
     card = {
         "id": entry_id,
         "version": __version__,
         "resolution": pair.resolution,
         "correlation": round(pair.correlation, 4),
         "boxes": len(corners),
-        "boxes_sha256": file_sha256(to.boxes),
+        "boxes_sha256": file_sha256(to["boxes"]),
         "sources": {role: file_sha256(path) for role, path in sorted(sources.items())},
     }
-    Path(to.card).write_text(json.dumps(card, indent=2) + "\n")
+    with written_whole(Path(to["card"])) as part:
+        part.write_text(json.dumps(card, indent=2) + "\n")
     return (
         f"{entry_id}: {'x'.join(map(str, pair.map.data.shape))} voxels, {len(corners)} boxes, "
         f"correlation of map and target {pair.correlation:.2f}"
