@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryoready.core.config import check_config
+from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.catalogue import COLUMNS, ID_PATTERN, SPLITS
 
@@ -33,7 +33,7 @@ def changed(path, value):
 
 
 def test_the_shipped_configuration_is_valid():
-    check_config(CONFIG, SCHEMA)
+    read_config(CONFIG, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_other_shipped_configurations_change_known_keys_only(name):
         return base
 
     extra = yaml.safe_load((ROOT / "config" / name).read_text())
-    check_config(update(copy.deepcopy(CONFIG), extra), SCHEMA)
+    read_config(update(copy.deepcopy(CONFIG), extra), SCHEMA)
 
 
 def test_the_sheet_has_the_columns_of_its_schema():
@@ -76,6 +76,8 @@ def test_every_key_is_described():
             r"unknown key 'inference.prset'; did you mean 'inference.preset'",
         ),
         ("dataset.boxes.edge", 60, r"did you mean 'dataset.boxes.edge_voxels'"),
+        ("preset", "paper", r"unknown key 'preset'; did you mean 'inference.preset'\?"),
+        ("xyzzy", 1, r"unknown key 'xyzzy'; known: entries, "),
         ("inference.tta", 3, r"inference.tta = 3: 3 is not one of \[0, 4, 24\]"),
         ("train.epochs", 0, r"train.epochs = 0: 0 is less than the minimum of 1"),
         ("train.learning_rate", "fast", r"train.learning_rate = 'fast': .* not of type 'number'"),
@@ -86,12 +88,31 @@ def test_every_key_is_described():
 )
 def test_a_wrong_entry_is_named_in_one_line(path, value, said):
     with pytest.raises(CryoreadyError, match=said) as caught:
-        check_config(changed(path, value), SCHEMA)
+        read_config(changed(path, value), SCHEMA)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("inference.tta", "4", 4),
+        ("mask.write", "true", True),
+        ("mask.edge", "2.5", 2.5),
+        ("inference.batch_size", "null", None),
+        ("weights", "1.0", "1.0"),
+        ("inference.preset", "paper", "paper"),
+    ],
+)
+def test_texts_of_the_command_line_become_what_the_schema_wants(path, text, value):
+    settings = read_config(changed(path, text), SCHEMA)
+    for key in path.split("."):
+        settings = settings[key]
+    assert settings == value
+    assert type(settings) is type(value)
 
 
 def test_a_missing_key_is_named():
     config = copy.deepcopy(CONFIG)
     del config["train"]["epochs"]
     with pytest.raises(CryoreadyError, match=r"'train.epochs' is missing"):
-        check_config(config, SCHEMA)
+        read_config(config, SCHEMA)

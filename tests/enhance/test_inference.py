@@ -130,6 +130,20 @@ def test_the_mask_acts_before_the_network():
     assert result.volume.data[:, :, :30].min() > 0
 
 
+def test_nothing_is_left_outside_of_the_mask():
+    class PlusTen(nn.Module):
+        def forward(self, x):
+            return x + 10
+
+    volume = blobs((48, 50, 52), 1.2)
+    mask = np.zeros(volume.data.shape, dtype=np.float32)
+    mask[10:40, 10:40, 10:40] = 1
+    result = run(volume, PlusTen(), mask=mask)
+    assert result.volume.data[mask == 0].max() == 0
+    assert result.volume.data[mask == 1].min() > 5
+    assert result.network_volume.data[:10].max() == 0
+
+
 def test_a_map_without_positive_voxels_is_refused():
     noise = -(np.random.default_rng(0).random((30, 30, 30), dtype=np.float32) ** 4)
     volume = Volume(noise, np.full(3, 1.3), np.zeros(3))  # its spline overshoots above 0

@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPTS))
 inherited = os.environ.get("PYTHONPATH")
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherited])))
 
-from cryoready.core.config import check_config
+from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
 from cryoready.dataset.catalogue import locate, read_sheet
@@ -31,7 +31,7 @@ def checked(function, *args, **kwargs):
         raise SystemExit(f"cryoready: error: {error}")
 
 
-checked(check_config, config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
+config.update(checked(read_config, config, ROOT / "workflow" / "schemas" / "config.schema.yaml"))
 SHEET = checked(read_sheet, Path(config["entries"]))
 CACHE = config["cache"].rstrip("/")
 RUN_NAME = config["train"]["run"]
@@ -80,8 +80,13 @@ def weights_file(choice):
     path = paths.get(choice, Path(choice))
     if path.is_file():
         return str(path)
+    others = sorted(map(str, Path("results/training").glob("*/weights.safetensors")))
     hint = {
-        "trained": "train first (snakemake --cores 8 train) or use weights: bundled",
+        "trained": (
+            f"trained are: {', '.join(others)} (weights takes a path)"
+            if others
+            else "train first (snakemake --cores 8 train) or use weights: bundled"
+        ),
         "bundled": "the file is part of this repository: restore it (git checkout resources)",
     }.get(choice, "weights are: bundled, trained, or the path of a file")
     raise SystemExit(f"cryoready: error: weights {choice!r}: {path} is not there; {hint}")

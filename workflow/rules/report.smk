@@ -33,6 +33,6 @@ rule before_after:
         science=science("before_after"),
         settings=lambda w: cells_of(w, "voxel_size"),
     message:
-        "{wildcards.id}: draw the same slices before and after at the same contour"
+        "{wildcards.id}: draw the same slices before and after, at contours of the same volume"
     script:
         "../scripts/before_after.py"

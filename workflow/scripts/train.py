@@ -33,3 +33,4 @@ with step(snakemake) as report:
         save_weights(Path(to.weights), run.network, run.card(history))
         run.network.load_state_dict(last)
         save_weights(Path(to.last), run.network, run.card(history[-1:]))
+    report(f"to use the weights: snakemake results/<id>_emready.mrc --config weights={to.weights}")

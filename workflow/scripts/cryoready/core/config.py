@@ -1,7 +1,7 @@
 """The check of the configuration against its schema, with one line for whoever mistyped."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,63 @@ from jsonschema.exceptions import ValidationError, best_match
 from cryoready.core.errors import CryoreadyError
 
 
-def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
-    """Compare ``config`` with the JSON schema in ``schema_file`` (YAML).
+def typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """``value`` with texts in the places of numbers and booleans read as such.
+
+    Snakemake's ``--config 'inference={tta: 4}'`` hands over nested values as text.
+    """
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return {key: typed(item, inner.get(key, {})) for key, item in value.items()}
+    if isinstance(value, str) and schema and "string" not in schema.get("type", ""):
+        read = yaml.safe_load(value)
+        return value if isinstance(read, dict | list) else read
+    return value
+
+
+def read_config(config: Mapping[str, Any], schema_file: Path) -> dict[str, Any]:
+    """``config``, typed and checked against the JSON schema in ``schema_file`` (YAML)."""
+    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
+    settings = {key: typed(item, schema["properties"].get(key, {})) for key, item in config.items()}
+    check_config(settings, schema)
+    return settings
+
+
+def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """Compare ``config`` with a JSON schema.
 
     Raises
     ------
     CryoreadyError
         naming the first wrong key or value, and the nearest valid key.
     """
-    validator = Draft202012Validator(yaml.safe_load(schema_file.read_text(encoding="utf-8")))
+    validator = Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     unknown = next((e for e in errors if e.validator == "additionalProperties"), None)
     error = unknown or best_match(errors)
     if error is not None:
-        raise CryoreadyError(f"configuration: {_explain(error)}")
+        raise CryoreadyError(f"configuration: {_explain(error, list(_keys(schema)))}")
 
 
-def _explain(error: ValidationError) -> str:
+def _keys(schema: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """All keys, with dots between levels."""
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{prefix}{name}"
+        yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _explain(error: ValidationError, keys: list[str]) -> str:
     place = [str(part) for part in error.absolute_path]
     rule: Any = error.validator_value
     given: Any = error.instance
     if error.validator == "additionalProperties":
-        schema: Any = error.schema
-        known = list(schema["properties"])
+        level: Any = error.schema
+        known = list(level["properties"])
         wrong = next(key for key in given if key not in known)
-        near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.4)
-        hint = f"did you mean {'.'.join([*place, near[0]])!r}?" if near else f"known: {known}"
+        beside = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+        deeper = [key for key in keys if key.rpartition(".")[2] == wrong]
+        near = [".".join([*place, name]) for name in beside] or deeper
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"unknown key {'.'.join([*place, wrong])!r}; {hint}"
     if error.validator == "required":
         missing = next(key for key in rule if key not in given)

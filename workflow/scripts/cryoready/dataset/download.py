@@ -231,13 +231,20 @@ def _explain(destination: Path, failures: Mapping[str, _MirrorError]) -> Cryorea
     if kinds == {"unreachable"}:
         return CryoreadyError(
             f"cannot reach {hosts} for {name}: are you offline? Check the network and the proxy "
-            f"settings (HTTPS_PROXY, NO_PROXY), or put the file at {destination} yourself"
+            f"settings (HTTPS_PROXY, NO_PROXY), or bring {_by_hand(destination)}"
         )
     reasons = "; ".join(dict.fromkeys(f"{_host(url)}: {f}" for url, f in failures.items()))
     return CryoreadyError(
-        f"cannot download {name}: {reasons}; try again later, or put the file at {destination} "
-        "yourself"
+        f"cannot download {name}: {reasons}; try again later, or bring {_by_hand(destination)}"
     )
+
+
+def _by_hand(destination: Path) -> str:
+    """Where a file that cannot be downloaded is put instead."""
+    entry = destination.parent.name
+    if ARCHIVE_PATTERN.fullmatch(entry):  # in maps/ a map is enough, its metadata are not asked for
+        return f"the map yourself: maps/{entry}.map.gz"
+    return f"the file yourself: {destination}"
 
 
 def _host(url: str) -> str:

@@ -117,7 +117,8 @@ def enhance(
     spacing
         Å, of the grid the network was trained on.
     mask
-        (nz, ny, nx) 0-1 on the grid of ``volume``; density outside is removed before the network.
+        (nz, ny, nx) 0-1 on the grid of ``volume``; it multiplies the map before the network, and
+        what the network puts where it is 0 is removed.
     device
         where to compute; None: a GPU if there is one.
     batch_size
@@ -137,6 +138,7 @@ def enhance(
     device = device or choose_device("auto")
     if mask is not None:
         volume = Volume.on(volume.grid, volume.data * mask)
+        report(f"the mask keeps {mask.mean():.0%} of the map")
     check_positive(volume.data)  # before the spline, which can overshoot
     grid = spaced_grid(volume.grid, spacing)
     density = resample(volume, grid).data
@@ -168,7 +170,14 @@ def enhance(
 
     nz, ny, nx = grid.shape
     enhanced = Volume.on(grid, np.ascontiguousarray(blended[:nz, :ny, :nx]))
+    if mask is not None:
+        kept = (
+            resample(Volume.on(volume.grid, mask), grid).data > 1e-3
+        )  # beyond the spline's ripple
+        enhanced = Volume.on(grid, enhanced.data * kept)
     returned = resample(enhanced, volume.grid).data.clip(0, NETWORK_SCALE)
+    if mask is not None:
+        returned *= mask > 0
     return Enhancement(
         volume=Volume.on(volume.grid, returned),
         network_volume=enhanced,

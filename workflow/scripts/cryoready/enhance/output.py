@@ -107,15 +107,19 @@ def write_card(
     """
     entry = settings["entry"]
     seen = volume.data if mask is None else volume.data * mask
-    levels = (entry["contour"], metadata.contour, default_contour(volume.data))
-    contour = next(level for level in levels if level is not None)
+    levels = {
+        "sheet": entry["contour"],
+        "archive": metadata.contour,
+        "mean + 3 sigma": default_contour(volume.data),
+    }
+    origin, contour = next((key, level) for key, level in levels.items() if level is not None)
     matching = matching_contour(seen, contour, result.volume.data)
     resolution = entry["resolution"] or metadata.resolution
     card = {
         "version": __version__,
         "resolution": resolution,
         "weights": {"name": weights.name, "sha256": settings["weights_sha256"]},
-        "contour": {"input": contour, "enhanced": matching},
+        "contour": {"input": contour, "enhanced": matching, "from": origin},
         "values": "0-100, network units",
         "intensity_scale": result.intensity_scale,
         "output_grid": settings["output_grid"],
@@ -137,6 +141,6 @@ def write_card(
         else ""
     )
     return (
-        f"done in {result.seconds:.0f} s; the input's contour {contour:.4g} encloses the same "
-        f"volume as {matching:.3g} in the enhanced map{advice}"
+        f"done in {result.seconds:.0f} s; the input's contour {contour:.4g} ({origin}) encloses "
+        f"the same volume as {matching:.3g} in the enhanced map{advice}"
     )

@@ -48,7 +48,7 @@ def plot_before_after(
         raise ValueError(f"maps of {before.data.shape} and {after.data.shape} voxels")
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     figure.suptitle(title)
-    centre, corner, size = _region(before, contours[0])
+    centre, corner, size = _region(after, contours[1])
     for row, volume, contour, name in zip(
         figure.subplots(2, 3), (before, after), contours, ("before", "after"), strict=True
     ):
