@@ -171,10 +171,8 @@ def enhance(
     nz, ny, nx = grid.shape
     enhanced = Volume.on(grid, np.ascontiguousarray(blended[:nz, :ny, :nx]))
     if mask is not None:
-        kept = (
-            resample(Volume.on(volume.grid, mask), grid).data > 1e-3
-        )  # beyond the spline's ripple
-        enhanced = Volume.on(grid, enhanced.data * kept)
+        inside = Volume.on(volume.grid, (mask > 0).astype(np.float32))
+        enhanced = Volume.on(grid, enhanced.data * (resample(inside, grid).data > 0.5))
     returned = resample(enhanced, volume.grid).data.clip(0, NETWORK_SCALE)
     if mask is not None:
         returned *= mask > 0
