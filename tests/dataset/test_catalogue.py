@@ -366,7 +366,7 @@ def test_the_shipped_sheet(find):
         splits[entry.split].add(entry_id)
     assert splits["test"] == {"EMD-3488", "EMD-3240", "EMD-30342"}
     assert splits["val"] == {"EMD-5830", "EMD-5137", "EMD-2513", "EMD-8410"}
-    assert splits[None] == {"EMD-20026", "EMD-20755"}
+    assert splits[None] == {"EMD-1461", "EMD-6374", "EMD-20026", "EMD-20755"}
     assert len(sheet) == 21
     assert sheet["EMD-3488"].resolution == 3.2
 
