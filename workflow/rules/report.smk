@@ -5,7 +5,7 @@ rule loss_figure:
     input:
         history=f"{RUN}/history.tsv",
     output:
-        figure=f"{RUN}/loss.svg",
+        figure=report(f"{RUN}/loss.svg", caption="../report/loss.rst", category="Training"),
     log:
         f"{RUN}/loss_figure.log",
     conda:
@@ -24,7 +24,11 @@ rule before_after:
         enhanced="results/{id}_emready.mrc",
         card="results/{id}_emready.json",
     output:
-        picture="results/{id}_emready.png",
+        picture=report(
+            "results/{id}_emready.png",
+            caption="../report/before_after.rst",
+            category="Enhanced maps",
+        ),
     log:
         "results/work/{id}/before_after.log",
     conda:
