@@ -96,7 +96,7 @@ def test_an_entry_is_fetched_once_and_enhanced(
     assert gzip.decompress(fetched.read_bytes()) == served.read_bytes()
     assert read_map(checkout / target).place == read_map(served).place
     assert f"the input's contour {CONTOUR:g}" in run.err
-    assert "trained for 3-6 Å, this map has 2.6 Å" in run.err
+    assert "meant for 3-6 Å, this map has 2.6 Å" in run.err
     assert checkout.planned(target) == {}  # other mirrors fetch nothing again
 
 

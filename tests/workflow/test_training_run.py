@@ -61,7 +61,8 @@ def states(checkout: Checkout) -> list[Path]:
 def test_a_training_leaves_weights_card_history_and_figure(
     checkout: Checkout, trained: Trained
 ) -> None:
-    names = {"weights.safetensors", "card.json", "history.tsv", "loss.svg"}
+    names = {"weights.safetensors", "card.json", "last.safetensors", "last.json"}
+    names |= {"history.tsv", "loss.svg"}
     assert checkout.files("results/training/small") == names
     assert (checkout / "results/training/small/loss.svg").read_text().count("<svg") == 1
     assert list(trained.history["epoch"]) == list(range(1, EPOCHS + 1))
