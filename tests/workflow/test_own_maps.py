@@ -11,8 +11,6 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from checkout import Checkout
-from cryoready.core.volume import Grid
-from cryoready.density.simulate import simulate_density, target_sigma
 from map_files import Array, read_map, write_map
 
 pytestmark = pytest.mark.workflow
@@ -116,26 +114,6 @@ def test_both_contours_enclose_the_same_volume(
     assert card["resolution"] == RESOLUTION
     assert card["weights"]["name"] == "starter"
     assert set(card["sources"]) == {"map"}
-
-
-def test_the_enhanced_map_is_nearer_to_the_model(
-    checkout: Checkout,
-    stored: dict[str, str],
-    model: gemmi.Structure,
-    density: Array,
-    atoms_zyx: Array,
-) -> None:
-    """EMD-3488 is in the test split: the weights have never seen it."""
-    number = np.array([site.atom.element.atomic_number for site in model[0].all()], dtype=float)
-    grid = Grid(tuple(SHAPE), VOXEL, 0.0)
-    target = simulate_density(atoms_zyx, number, target_sigma(RESOLUTION), grid).data
-    zone = distances(atoms_zyx) <= 4
-    after = read_map(checkout / "results/mine_emready.mrc").density
-
-    def correlation(values: Array) -> float:
-        return float(np.corrcoef(values[zone], target[zone])[0, 1])
-
-    assert correlation(after) > correlation(density)
 
 
 # masks
