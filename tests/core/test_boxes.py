@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from cryoready.core.boxes import axis_starts, blend_boxes, box_starts, extract_boxes, pad_to_edge
+from cryoready.core.boxes import (
+    axis_starts,
+    blend_boxes,
+    box_starts,
+    extract_boxes,
+    offsets_within,
+    pad_to_edge,
+)
 
 SHAPES = [(48, 48, 48), (49, 60, 71), (100, 48, 53)]
 
@@ -46,3 +53,11 @@ def test_padding_only_grows_short_axes():
     padded = pad_to_edge(np.ones((10, 60, 48), dtype=np.float32), 48)
     assert padded.shape == (48, 60, 48)
     assert padded[10:].max() == 0
+
+
+@pytest.mark.parametrize("reach", [[0], [2], [1, 0, 2], [2, 3, 1]])
+def test_offsets_within_a_reach(reach):
+    """Each once, in C order, from -reach to +reach."""
+    axes = [np.arange(-r, r + 1) for r in reach]
+    expected = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(reach))
+    np.testing.assert_array_equal(offsets_within(np.array(reach)), expected)

@@ -1,12 +1,13 @@
 """Model files."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.files.models import atomic_numbers, read_model
+from cryoready.files.models import atomic_numbers, read_model, scattering_density, vdw_radii
 
 PDB = """\
 MODEL        1
@@ -117,6 +118,7 @@ def test_columns(atoms):
         "insertion_code": "A",
         "altloc": "B",
         "polymer": "protein",
+        "u_aniso": [[0.0] * 3] * 3,
     }
     assert atoms.residue_number.min() == -1
 
@@ -145,6 +147,107 @@ def test_atomic_numbers():
 def test_no_atomic_number():
     with pytest.raises(CryoreadyError, match="2 atoms of no known element, the first is atom 2"):
         atomic_numbers(np.array(["C", "X", "X"]))
+
+
+def test_van_der_waals_radii():
+    radii = vdw_radii(np.array(["S", "ZN", "H", "D", "S"]))
+    np.testing.assert_allclose(radii, [1.8, 1.39, 1.2, 1.2, 1.8], atol=1e-6)  # Å
+
+
+ANISOU = """\
+ATOM      1  N   GLY A   1      11.000  22.000  33.000  1.00 10.00           N
+ATOM      2  CA  GLY A   1      12.400  22.000  33.000  1.00 11.00           C
+ANISOU    2  CA  GLY A   1     1000   2000   3000    100    200    300       C
+END
+"""
+ANISO_CIF = """\
+loop_
+_atom_site_anisotrop.id
+_atom_site_anisotrop.U[1][1]
+_atom_site_anisotrop.U[2][2]
+_atom_site_anisotrop.U[3][3]
+_atom_site_anisotrop.U[1][2]
+_atom_site_anisotrop.U[1][3]
+_atom_site_anisotrop.U[2][3]
+2 0.1 0.2 0.3 0.01 0.02 0.03
+"""
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif"])
+def test_anisotropic_displacements_come_out_zyx(tmp_path, suffix):
+    """U11 = xx comes last; an atom without has zeros. PDB files have them in 1e-4 Å²."""
+    path = tmp_path / f"m.{suffix}"
+    path.write_text(ANISOU if suffix == "pdb" else as_cif(ANISOU) + ANISO_CIF)
+    u = read_model(path).u_aniso
+    assert not u[0].any()
+    expected = [[0.3, 0.03, 0.02], [0.03, 0.2, 0.01], [0.02, 0.01, 0.1]]
+    np.testing.assert_allclose(u[1], expected, atol=1e-7)
+
+
+def one_atom(tmp_path, **columns):
+    path = tmp_path / "atom.pdb"
+    path.write_text("\n".join(ANISOU.splitlines()[1:2]) + "\nEND\n")
+    return replace(read_model(path), **columns)
+
+
+GRID = (40, 44, 48), np.array([20.0, 17.6, 24.0])  # voxels of 0.5, 0.4, 0.5 Å
+
+
+def moments(density):
+    """Sum, mean position and covariance (zyx, Å²) of density well inside of the box."""
+    shape, cell = GRID
+    x = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, 3) * (cell / shape)
+    weight = density.ravel() / density.sum()
+    mean = weight @ x
+    return (
+        density.sum() * np.prod(cell / shape),
+        mean,
+        (x - mean).T @ ((x - mean) * weight[:, None]),
+    )
+
+
+# amplitudes (Å) and widths (Å²) of neutral carbon, International Tables C, table 4.3.2.2
+CARBON = [
+    (0.0893, 0.2465),
+    (0.2563, 1.7100),
+    (0.7570, 6.4094),
+    (1.0487, 18.6113),
+    (0.3575, 50.2523),
+]
+
+
+@pytest.mark.parametrize("blur", [0.0, 25.0])
+def test_density_of_an_atom(tmp_path, blur):
+    """Five Gaussians of variance (b + B)/8π²: weight, place and width."""
+    centre = np.array([9.87, 8.12, 12.34])
+    atoms = one_atom(
+        tmp_path, coords=centre[None], b_iso=np.array([20.0]), occupancy=np.array([0.5])
+    )
+    density = scattering_density(atoms, *GRID, blur=blur)
+    assert density.shape == GRID[0]
+    total, mean, covariance = moments(density)
+    f0 = sum(a for a, _ in CARBON)
+    assert total == pytest.approx(0.5 * f0, rel=2e-3)
+    np.testing.assert_allclose(mean, centre, atol=1e-3)
+    width = (sum(a * b for a, b in CARBON) / f0 + 20 + blur) / (8 * np.pi**2)
+    np.testing.assert_allclose(covariance, width * np.eye(3), atol=0.02 * width)
+
+
+def test_density_of_an_atom_with_displacements(tmp_path):
+    """Axes are not mixed up: the covariance is U on top of that of the atom at rest."""
+    u = np.array([[0.5, 0.12, -0.07], [0.12, 0.3, 0.05], [-0.07, 0.05, 0.2]])
+    atoms = one_atom(tmp_path, coords=np.array([[10.0, 8.8, 12.0]]), u_aniso=u[None])
+    rest = sum(a * b for a, b in CARBON) / sum(a for a, _ in CARBON) / (8 * np.pi**2)
+    _, _, covariance = moments(scattering_density(atoms, *GRID))
+    np.testing.assert_allclose(covariance, u + rest * np.eye(3), atol=0.015)
+
+
+def test_atoms_beyond_a_face_come_in_at_the_other(tmp_path):
+    atoms = one_atom(tmp_path, coords=np.array([[0.3, 8.0, 12.0]]))
+    beyond = replace(atoms, coords=atoms.coords + np.array([2, -1, 0]) * GRID[1])
+    expected = scattering_density(atoms, *GRID)
+    assert expected[-1, 20, 24] > 0.01 * expected.max()
+    np.testing.assert_allclose(scattering_density(beyond, *GRID), expected, atol=1e-4)
 
 
 PAGE = b"<!DOCTYPE html>\n<html><body>404 not found</body></html>\n"

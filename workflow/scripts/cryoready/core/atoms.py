@@ -1,6 +1,6 @@
 """Atoms as columns: all that density simulation and the metrics need of a structure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Atoms:
         (n,) one letter or "".
     polymer
         (n,) "protein", "nucleic" or "" (ligands, ions, waters, glycans).
+    u_aniso
+        (n, 3, 3) anisotropic displacements, zyx, Å²; zeros where an atom has ``b_iso`` only.
     """
 
     coords: NDArray[np.float64]
@@ -48,9 +50,19 @@ class Atoms:
     insertion_code: NDArray[np.str_]
     altloc: NDArray[np.str_]
     polymer: NDArray[np.str_]
+    u_aniso: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3, 3)))
+
+    def __post_init__(self) -> None:
+        if len(self.u_aniso) == 0:
+            object.__setattr__(self, "u_aniso", np.zeros((len(self.coords), 3, 3)))
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @property
+    def heavy(self) -> NDArray[np.bool_]:
+        """(n,) all but hydrogen and deuterium."""
+        return ~np.isin(self.element, ("H", "D"))
 
     def take(self, index: NDArray[Any]) -> "Atoms":
         """The atoms at ``index`` (a boolean mask or integer positions)."""

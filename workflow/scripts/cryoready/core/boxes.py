@@ -72,3 +72,9 @@ def blend_boxes(
         extract_box(total, corner, edge)[...] += weight * box
         extract_box(weights, corner, edge)[...] += weight
     return np.divide(total, weights, out=total, where=weights > 0)
+
+
+def offsets_within(reach: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All offsets from -``reach`` to +``reach`` (k,) in voxels, (m, k), in C order."""
+    indices = np.indices(tuple((2 * reach + 1).tolist()), dtype=np.int64)
+    return np.asarray(indices.reshape(len(reach), -1).T - reach)

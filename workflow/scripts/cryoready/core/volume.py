@@ -46,6 +46,25 @@ class Grid:
         """Positions of the voxel centres along axis ``k``, (shape[k],), Å."""
         return self.origin[k] + self.voxel_size[k] * np.arange(self.shape[k], dtype=np.float64)
 
+    def same_as(self, other: "Grid") -> bool:
+        """Whether the voxels of both lie in the same places, to a tenth of a voxel."""
+        if self.shape != other.shape:
+            return False
+        last = [
+            grid.origin + grid.voxel_size * (np.array(grid.shape) - 1) for grid in (self, other)
+        ]
+        tolerance = 0.1 * float(self.voxel_size.min())
+        ends = np.abs([self.origin - other.origin, last[0] - last[1]])
+        return bool((ends < tolerance).all())
+
+    def __str__(self) -> str:
+        sizes = (np.array(self.shape), self.voxel_size.round(4), self.origin.round(2))
+        shape, voxel_size, origin = ([f"{value:g}" for value in size[::-1]] for size in sizes)
+        return (
+            f"{'×'.join(shape)} voxels of {'×'.join(voxel_size)} Å at ({', '.join(origin)}) "
+            "(x, y, z)"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -77,6 +96,20 @@ class Volume:
     def grid(self) -> Grid:
         """The grid without the density."""
         return Grid(self.data.shape, self.voxel_size, self.origin)
+
+    def around(self, coords: Vector, margin: float) -> "Volume":
+        """The part within ``margin`` Å of the bounding box of ``coords`` (n, 3) zyx, Å.
+
+        All of it where there is no such part.
+        """
+        low = (coords.min(axis=0) - margin - self.origin) / self.voxel_size
+        high = (coords.max(axis=0) + margin - self.origin) / self.voxel_size
+        start = np.maximum(np.floor(low).astype(int), 0)
+        stop = np.minimum(np.ceil(high).astype(int) + 1, self.data.shape)
+        if (start >= stop).any():
+            return self
+        part = self.data[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        return Volume(part, self.voxel_size, self.origin + start * self.voxel_size)
 
     @classmethod
     def on(cls, grid: Grid, data: FloatArray) -> "Volume":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
+from cryoready.core.volume import FloatArray, Vector
 
 GZIP_MAGIC = b"\x1f\x8b"
 POLYMERS = {
@@ -71,6 +72,71 @@ def atomic_numbers(element: NDArray[np.str_]) -> NDArray[np.int64]:
     return numbers[index]
 
 
+def vdw_radii(element: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Van der Waals radius of each element symbol by gemmi's table, (n,) -> (n,) Å."""
+    symbols, index = np.unique(element, return_inverse=True)
+    return np.array([gemmi.Element(str(s)).vdw_r for s in symbols], dtype=np.float64)[index]
+
+
+def scattering_density(
+    atoms: Atoms, shape: tuple[int, int, int], cell: Vector, *, blur: float = 0.0
+) -> FloatArray:
+    """Electron scattering of neutral atoms on a periodic grid, by gemmi.
+
+    Each atom is its five Gaussians (International Tables C, 4.3.2.2), times its occupancy, widened
+    by its displacement (``u_aniso`` where there is one, else ``b_iso``).
+
+    Parameters
+    ----------
+    atoms
+        positions relative to voxel [0, 0, 0]; those outside of the cell are wrapped into it.
+    shape
+        (nz, ny, nx) of the grid.
+    cell
+        (3,) zyx edges, Å.
+    blur
+        Å², added to every B.
+
+    Returns
+    -------
+    (nz, ny, nx); its sum × voxel volume is Σ occupancy·f(0), in Å.
+
+    Raises
+    ------
+    CryoreadyError
+        if an atom is of no known element.
+    """
+    calculator = gemmi.DensityCalculatorE()
+    calculator.blur = blur
+    z, y, x = cell.tolist()
+    calculator.grid.set_unit_cell(gemmi.UnitCell(x, y, z, 90, 90, 90))
+    calculator.grid.spacegroup = gemmi.SpaceGroup("P1")
+    calculator.grid.set_size(*shape[::-1])
+    calculator.add_model_density_to_grid(_gemmi_model(atoms))
+    return np.array(calculator.grid, copy=False).T  # xyz in Fortran order is zyx in C order
+
+
+# What an atom of a flat table is before its columns are filled in.
+_BLANK = "ATOM      1  C   ALA A   1       0.000   0.000   0.000  1.00  0.00           C  \n"
+
+
+def _gemmi_model(atoms: Atoms) -> gemmi.Model:
+    """Positions, elements, occupancies and displacements as gemmi has them, without residues."""
+    flat = gemmi.FlatStructure(gemmi.read_pdb_string(_BLANK * len(atoms)))
+    flat.pos[:] = atoms.coords[:, ::-1]
+    flat.elements[:] = atomic_numbers(atoms.element)
+    flat.b_iso[:] = atoms.b_iso
+    flat.occ[:] = atoms.occupancy
+    model = flat.generate_structure()[0]
+    anisotropic = np.flatnonzero(atoms.u_aniso.any(axis=(1, 2)))
+    if len(anisotropic):  # a flat table has no column for them
+        sites = [site.atom for site in model.all()]
+        for k in anisotropic:
+            (zz, zy, zx), (_, yy, yx), (_, _, xx) = atoms.u_aniso[k].tolist()
+            sites[k].aniso = gemmi.SMat33f(xx, yy, zz, yx, zx, zy)
+    return model
+
+
 def _content(path: str | Path) -> bytes:
     """The bytes of a file, decompressed if it is gzipped."""
     try:
@@ -111,6 +177,7 @@ def _columns(model: gemmi.Model) -> Atoms:
             sites += [(atom, residue, chain.name, polymer) for atom in residue]
     atoms, residues, chains, polymers = zip(*sites, strict=True)
     xyz = np.array([atom.pos.tolist() for atom in atoms], dtype=np.float64)
+    u = np.array([atom.aniso.elements_pdb() for atom in atoms], dtype=np.float64)
     return Atoms(
         coords=np.ascontiguousarray(xyz[:, ::-1]),
         element=np.array([atom.element.name.upper() for atom in atoms]),
@@ -123,4 +190,6 @@ def _columns(model: gemmi.Model) -> Atoms:
         insertion_code=np.array([residue.seqid.icode.strip() for residue in residues]),
         altloc=np.array([atom.altloc.strip("\0") for atom in atoms]),
         polymer=np.array(polymers),
+        # gemmi has xx, yy, zz, xy, xz, yz
+        u_aniso=u[:, [[2, 5, 4], [5, 1, 3], [4, 3, 0]]],
     )
