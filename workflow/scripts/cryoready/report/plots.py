@@ -1,10 +1,13 @@
 """Tables and volumes turned into figures."""
 
+import io
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cryoready.core.volume import FloatArray, Volume
@@ -44,25 +47,17 @@ def plot_before_after(
     path
         PNG or SVG.
     """
-    if before.data.shape != after.data.shape:
-        raise ValueError(f"maps of {before.data.shape} and {after.data.shape} voxels")
+    region = _region(before, after, contours[1])
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     figure.suptitle(title)
-    centre, corner, size = _region(after, contours[1])
     for row, volume, contour, name in zip(
         figure.subplots(2, 3), (before, after), contours, ("before", "after"), strict=True
     ):
-        shown = volume.data[volume.data >= contour]
-        bright = float(np.percentile(shown, 98) if shown.size else volume.data.max())
+        bright = _brightness(volume, contour)
         for axis, panel in enumerate(row):
-            plane, extent = _slice(volume, axis, centre[axis], corner, size)
-            panel.imshow(plane, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=bright)
-            if plane.min() < contour < plane.max():
-                style = {"colors": "tab:orange", "linewidths": 0.8, "extent": extent}
-                style["origin"] = "lower"  # samples at the centres of pixels, as in imshow
-                panel.contour(plane, levels=[contour], **style)
+            _draw_slice(panel, volume, axis, region, contour, bright)
             vertical, horizontal = (name for k, name in enumerate("zyx") if k != axis)
-            place = centre[axis] * volume.voxel_size[axis]
+            place = region.centre[axis] * volume.voxel_size[axis]
             panel.set(xlabel=f"{horizontal} (Å)   [slice at {'zyx'[axis]} = {place:.0f} Å]")
             panel.set(ylabel=f"{vertical} (Å)")
         row[0].set_title(f"{name}: contour {contour:.3g}", loc="left")
@@ -70,14 +65,77 @@ def plot_before_after(
         figure.savefig(part, dpi=110)
 
 
-def _region(volume: Volume, contour: float) -> tuple[list[int], list[int], int]:
-    """Where to look: the slices that cut most density, and a cube around all of it, in voxels."""
-    inside = volume.data >= contour
+def slice_pictures(
+    before: Volume, after: Volume, *, contours: tuple[float, float]
+) -> list[tuple[str, bytes, bytes]]:
+    """The slices of `plot_before_after` one by one: (place, PNG before, PNG after) for z, y, x."""
+    region = _region(before, after, contours[1])
+    maps = zip((before, after), contours, strict=True)
+    shown = [(volume, contour, _brightness(volume, contour)) for volume, contour in maps]
+    pictures = []
+    for axis, name in enumerate("zyx"):
+        place = f"{name} = {region.centre[axis] * after.voxel_size[axis]:.0f} Å"
+        first, second = (_picture(volume, axis, region, *levels) for volume, *levels in shown)
+        pictures.append((place, first, second))
+    return pictures
+
+
+class _Region(NamedTuple):
+    """Slices to show, and the cube to be shown of them, in voxels."""
+
+    centre: list[int]
+    corner: list[int]
+    size: int
+
+
+def _region(before: Volume, after: Volume, contour: float) -> _Region:
+    """The slices that cut most density of ``after``, and a cube around all of it."""
+    if before.data.shape != after.data.shape:
+        raise ValueError(f"maps of {before.data.shape} and {after.data.shape} voxels")
+    inside = after.data >= contour
     sums = [inside.sum(axis=tuple({0, 1, 2} - {k})) for k in range(3)]
     ends = [np.flatnonzero(total)[[0, -1]] if total.any() else [0, len(total)] for total in sums]
     size = max(int(last - first) for first, last in ends) + 12
     corner = [int(first + last - size) // 2 for first, last in ends]
-    return [int(total.argmax()) for total in sums], corner, size
+    return _Region([int(total.argmax()) for total in sums], corner, size)
+
+
+def _brightness(volume: Volume, contour: float) -> float:
+    """The density drawn white."""
+    shown = volume.data[volume.data >= contour]
+    return float(np.percentile(shown, 98) if shown.size else volume.data.max())
+
+
+def _draw_slice(
+    panel: Axes, volume: Volume, axis: int, region: _Region, contour: float, bright: float
+) -> None:
+    """A slice in grey and its contour."""
+    plane, extent = _slice(volume, axis, region.centre[axis], region.corner, region.size)
+    panel.imshow(plane, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=bright)
+    if plane.min() < contour < plane.max():
+        style: dict[str, Any] = {"colors": "tab:orange", "linewidths": 0.8, "extent": extent}
+        style["origin"] = "lower"  # samples at the centres of pixels, as in imshow
+        panel.contour(plane, levels=[contour], **style)
+
+
+def _picture(volume: Volume, axis: int, region: _Region, contour: float, bright: float) -> bytes:
+    """One square slice with a scale bar in place of axes, as PNG."""
+    figure = Figure(figsize=(3, 3), facecolor="black")
+    panel = figure.add_axes((0, 0, 1, 1), facecolor="black")
+    _draw_slice(panel, volume, axis, region, contour, bright)
+    vertical, horizontal = (k for k in range(3) if k != axis)
+    for k, limit in ((horizontal, panel.set_xlim), (vertical, panel.set_ylim)):
+        first = (region.corner[k] - 0.5) * volume.voxel_size[k]
+        limit(first, first + region.size * volume.voxel_size[k])
+    panel.set_axis_off()
+    width = region.size * volume.voxel_size[horizontal]
+    bar = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n < width / 3), default=1)
+    across: dict[str, Any] = {"transform": panel.transAxes, "color": "white"}
+    panel.plot([0.05, 0.05 + bar / width], [0.05, 0.05], lw=2.5, **across)
+    panel.text(0.05, 0.07, f"{bar} Å", fontsize=12, **across)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    return file.getvalue()
 
 
 def _slice(
