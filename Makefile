@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
-TEST_ENTRIES := benchmarks/test_entries.tsv
+ENTRIES := benchmarks/entries.tsv
 # Not the venv's own, should it be active.
 PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo python3)
 
@@ -63,6 +63,7 @@ system-packages:
 	@missing=""; \
 	$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v git >/dev/null || missing="$$missing git"; \
+	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	if [ -z "$$missing" ]; then \
 		echo "system packages: nothing is missing"; \
 	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
@@ -80,12 +81,12 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install --quiet cctbx-base==2025.11 pandas jqscore==0.2.0 gemmi mrcfile
 	@touch $@
 
-# Each row of the sheet (id, map, model, resolution) makes one target and one --entry.
+# Each test entry of the sheet (id, map, model, resolution, split): one target and one --entry.
 table: setup peers
-	snakemake $$(awk -F'\t' '!/^#/ && $$1 != "id" { print "results/" $$1 "_emready.mrc" }' \
-		$(TEST_ENTRIES)) --config entries=$(TEST_ENTRIES)
-	$(PEERS)/bin/python benchmarks/score_with_peers.py $$(awk -F'\t' '!/^#/ && $$1 != "id" \
-		{ print "--entry", $$1, $$3, $$4, $$2, "results/" $$1 "_emready.mrc" }' $(TEST_ENTRIES))
+	snakemake $$(awk -F'\t' '$$5 == "test" { print "results/" $$1 "_emready.mrc" }' $(ENTRIES)) \
+		--config entries=$(ENTRIES)
+	$(PEERS)/bin/python benchmarks/score_with_peers.py $$(awk -F'\t' '$$5 == "test" \
+		{ print "--entry", $$1, $$3, $$4, $$2, "results/" $$1 "_emready.mrc" }' $(ENTRIES))
 
 clean:
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -11,10 +11,15 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/evaluation_lookups.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/enhance.smk"
+include: "workflow/rules/build.smk"
+include: "workflow/rules/peers.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -6,6 +6,7 @@
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
@@ -20,7 +21,8 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherit
 from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
-from cryoready.dataset.catalogue import locate, read_sheet
+from cryoready.dataset.catalogue import HALF_MAP_ID, locate, read_sheet
+from cryoready.dataset.yardstick import completed, read_yardstick
 
 
 def checked(function, *args, **kwargs):
@@ -33,7 +35,10 @@ def checked(function, *args, **kwargs):
 
 config.update(checked(read_config, config, ROOT / "workflow" / "schemas" / "config.schema.yaml"))
 SHEET = checked(read_sheet, Path(config["entries"]))
+YARDSTICK = read_yardstick(RESOURCES / "benchmark" / "yardstick.tsv")
+ENTRIES = completed(SHEET, YARDSTICK)
 CACHE = config["cache"].rstrip("/")
+EVALUATION = config["evaluation"]
 RUN_NAME = config["train"]["run"]
 RUN = f"results/training/{RUN_NAME}"
 
@@ -44,15 +49,27 @@ def science(name):
 
 
 def source(wildcards):
-    """Where the files of an entry are, see `cryoready.dataset.catalogue.locate`."""
-    return checked(
+    """Where the files of an entry are, see `cryoready.dataset.catalogue.locate`.
+
+    `<id>_half_map_1` is the entry with that half-map in the place of its map.
+    """
+    half = HALF_MAP_ID.fullmatch(wildcards.id)
+    found = checked(
         locate,
-        wildcards.id,
-        SHEET,
+        half["id"] if half else wildcards.id,
+        ENTRIES,
         maps_folder=Path("maps"),
         embedded_folder=RESOURCES,
         downloads_folder=Path(CACHE),
     )
+    if half:
+        the_map = getattr(found, half["role"])
+        if the_map is None:
+            raise SystemExit(f"cryoready: error: {found.id} has no half-maps: give both in its row")
+        return replace(found, map=the_map)
+    if found.origin == "half_maps":
+        return replace(found, map=Path(f"results/work/{found.id}/mean_of_half_maps.mrc"))
+    return found
 
 
 def files_of(wildcards, *roles):

@@ -23,7 +23,8 @@ rule download_map:
         "../scripts/download.py"
 
 
-rule download_metadata:
+# A checkpoint: which model was fitted into a map is known only then.
+checkpoint download_metadata:
     input:
         # one after the other: a wrong id or a dead network is then one error, not two at a time
         map=ancient(lambda w: f"{CACHE}/{w.emdb}/emd_{w.emdb[4:]}.map.gz"),

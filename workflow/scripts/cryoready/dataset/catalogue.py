@@ -1,8 +1,8 @@
 """Which files an id names, and where they come from.
 
 A map is sought in this order: the sheet's row, a file dropped into ``maps/``, the embedded entries,
-the archive (EMDB). The Snakefile reads this module while it is parsed, so nothing heavier than the
-standard library is imported here.
+the archive (EMDB); where there are only half-maps, their mean is the map. The Snakefile reads this
+module while it is parsed, so nothing heavier than the standard library is imported here.
 """
 
 import difflib
@@ -19,6 +19,7 @@ from cryoready.core.errors import CryoreadyError
 ID_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 ARCHIVE_PATTERN = re.compile(r"^EMD-[0-9]{4,5}$")
 PDB_PATTERN = re.compile(r"^[0-9][A-Za-z0-9]{3}$")
+HALF_MAP_ID = re.compile(r"(?P<id>.+)_(?P<role>half_map_[12])")
 RESERVED_ENDINGS = ("_emready", "_evaluation", "_half_map_1", "_half_map_2")
 SIMULATED = "simulated"  # in column `map`: a pair simulated and degraded from `model`
 SPLITS = ("train", "val", "test")
@@ -39,7 +40,7 @@ _NEAR_ARCHIVE = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-Origin = Literal["sheet", "maps", "embedded", "archive"]
+Origin = Literal["sheet", "maps", "embedded", "archive", "half_maps"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Source:
     """The files of one id.
 
     ``origin`` says where the map comes from. Files of the archive need not exist yet: they lie in
-    the downloads folder, where the download rules put them. ``map`` is None for a simulated pair.
+    the downloads folder, where the download rules put them. ``map`` is None for a simulated pair
+    and where only half-maps are there (origin "half_maps").
     Half-maps of the archive are None: only its metadata say whether there are any.
     """
 
@@ -181,14 +183,17 @@ def locate(
         origin, files = "embedded", embedded | dropped | row
     elif emdb is not None:
         origin, files = "archive", _archive_files(downloads_folder, emdb) | dropped | row
+    elif "half_map_1" in dropped | row:
+        origin, files = "half_maps", dropped | row
     else:
         raise _nowhere(entry, sheet, maps_folder, embedded_folder)
     if entry.pdb is not None:
         archived = downloads_folder / "models" / f"{entry.pdb.lower()}.cif.gz"
         files.setdefault("model", embedded.get("model", archived))
     _check_pair(entry_id, files)
-    the_map = None if entry.map == SIMULATED else files["map"]
-    return Source(id=entry_id, origin=origin, entry=entry, **{**files, "map": the_map})
+    if entry.map == SIMULATED:
+        files.pop("map", None)
+    return Source(id=entry_id, origin=origin, entry=entry, **{"map": None, **files})
 
 
 def _archive_hint(text: str) -> str:

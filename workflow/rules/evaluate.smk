@@ -1,0 +1,148 @@
+# How good is the enhanced map, and where? Scores against the model, of every map of an entry.
+
+
+rule mean_of_half_maps:
+    input:
+        unpack(lambda w: files_of(w, "half_map_1", "half_map_2")),
+    output:
+        map="results/work/{id}/mean_of_half_maps.mrc",
+    log:
+        "results/work/{id}/mean_of_half_maps.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        science=science("mean_of_half_maps"),
+    message:
+        "{wildcards.id}: average the half-maps"
+    script:
+        "../scripts/mean_of_half_maps.py"
+
+
+rule local_resolution:
+    input:
+        unpack(lambda w: files_of(w, "half_map_1", "half_map_2")),
+    output:
+        map="results/{id}_local_resolution.mrc",
+    log:
+        "results/work/{id}/local_resolution.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        science=science("local_resolution"),
+        settings=lambda w: {
+            "window": EVALUATION["local_window"],
+            **cells_of(w, "voxel_size"),
+        },
+    message:
+        "{wildcards.id}: local resolution from the half-maps: {output.map}"
+    script:
+        "../scripts/local_resolution.py"
+
+
+rule local_correlation:
+    input:
+        unpack(model_of),
+        map="results/{id}_emready.mrc",
+        card="results/{id}_emready.json",
+    output:
+        map="results/{id}_local_correlation.mrc",
+    log:
+        "results/work/{id}/local_correlation.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        science=science("local_correlation"),
+        settings={"radius": EVALUATION["local_radius"]},
+    message:
+        "{wildcards.id}: local correlation of the enhanced map with the model: {output.map}"
+    script:
+        "../scripts/local_correlation.py"
+
+
+rule evaluate_entry:
+    input:
+        unpack(evaluate_input),
+    output:
+        summary="results/{id}_evaluation.json",
+        curves="results/{id}_evaluation/fsc.tsv",
+        atoms="results/{id}_evaluation/atoms.tsv",
+        residues="results/{id}_evaluation/residues.tsv",
+        chains="results/{id}_evaluation/chains.tsv",
+    log:
+        "results/work/{id}/evaluate.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=8000,
+    params:
+        science=science("evaluate"),
+        settings=evaluate_settings,
+    message:
+        "{wildcards.id}: compare {input.enhanced} and {input.map} with the model: {output.summary}"
+    script:
+        "../scripts/evaluate.py"
+
+
+rule evaluation_page:
+    input:
+        unpack(lambda w: files_of(w, "map")),
+        enhanced="results/{id}_emready.mrc",
+        summary="results/{id}_evaluation.json",
+        curves="results/{id}_evaluation/fsc.tsv",
+        residues="results/{id}_evaluation/residues.tsv",
+        chains="results/{id}_evaluation/chains.tsv",
+    output:
+        page=report(
+            "results/{id}_evaluation.html",
+            caption="../report/evaluation.rst",
+            category="Evaluation",
+        ),
+    log:
+        "results/work/{id}/evaluation_page.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        science=science("evaluation_page"),
+        settings=lambda w: cells_of(w, "voxel_size"),
+    message:
+        "{wildcards.id}: draw {output.page}"
+    script:
+        "../scripts/evaluation_page.py"
+
+
+rule evaluation_summary:
+    input:
+        summaries=[f"{entry}.json" for entry in EVALUATED],
+    output:
+        table="results/evaluation.tsv",
+        page=report(
+            "results/evaluation.html",
+            caption="../report/evaluation_summary.rst",
+            category="Evaluation",
+        ),
+    log:
+        "results/work/evaluation_summary.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    params:
+        science=science("evaluation_summary"),
+    message:
+        "all entries of the sheet in one table: {output.table}, {output.page}"
+    script:
+        "../scripts/evaluation_summary.py"
+
+
+rule evaluate:
+    input:
+        "results/evaluation.tsv",
+        "results/evaluation.html",
+        [f"{entry}.html" for entry in EVALUATED],
+    localrule: True

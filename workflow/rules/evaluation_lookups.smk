@@ -1,0 +1,97 @@
+# Lookups of the evaluation and of the benchmark, beside those of common.smk.
+import csv
+
+from cryoready.dataset.catalogue import SIMULATED
+from cryoready.dataset.metadata import read_metadata
+from cryoready.dataset.yardstick import chosen
+
+PEERS = Path(os.path.relpath(ROOT / ".venv-peers"))  # `make peers`
+
+
+def peers_of(wildcards):
+    """Maps of others to be compared with, by name, and why one is left out."""
+    files = files_of(wildcards, "deepemhancer_map", "locscale_map", "emready_map")
+    known = cells_of(wildcards, "resolution")["resolution"] or files_of(wildcards, "metadata")
+    left_out = {}
+    if not EVALUATION["auto_sharpen"]:
+        left_out["auto_sharpened"] = "evaluation.auto_sharpen is false"
+    elif not (PEERS / ".installed").is_file():
+        left_out["auto_sharpened"] = f"{PEERS} is not there (make peers)"
+    elif not known:
+        left_out["auto_sharpened"] = "no resolution is known: give the column resolution"
+    else:
+        files["auto_sharpened_map"] = f"results/work/{wildcards.id}/auto_sharpened.mrc"
+    return files, left_out
+
+
+def model_of(wildcards):
+    """The entry's model; for an entry of the archive the first one fitted into the map."""
+    files = files_of(wildcards, "model", "metadata")
+    found = source(wildcards)
+    if "model" in files or found.origin != "archive":
+        return files
+    known = checkpoints.download_metadata.get(emdb=found.entry.emdb or found.id).output[0]
+    ids = checked(read_metadata, Path(known)).pdb_ids
+    return files | ({"model": f"{CACHE}/models/{ids[0]}.cif.gz"} if ids else {})
+
+
+def evaluate_input(wildcards):
+    files = {
+        **files_of(wildcards, "map", "half_map_1", "half_map_2", "built_model"),
+        **files_of(wildcards, "reference_map", "reference_model"),
+        **model_of(wildcards),
+        **peers_of(wildcards)[0],
+        "enhanced": f"results/{wildcards.id}_emready.mrc",
+        "card": f"results/{wildcards.id}_emready.json",
+    }
+    if "half_map_1" in files:
+        files["local_resolution"] = f"results/{wildcards.id}_local_resolution.mrc"
+        if EVALUATION["enhanced_half_maps"]:
+            for half in ("half_map_1", "half_map_2"):
+                files[f"enhanced_{half}"] = f"results/{wildcards.id}_{half}_emready.mrc"
+    if "built_model" not in files and EVALUATION["build_model"] != "none":
+        files["built_card"] = f"results/work/{wildcards.id}/built_model.json"
+    return files
+
+
+def evaluate_settings(wildcards):
+    return {
+        "id": wildcards.id,
+        **{key: EVALUATION[key] for key in ("sigma", "crop", "local_radius")},
+        "entry": cells_of(wildcards, "resolution", "voxel_size", "split"),
+        "left_out": peers_of(wildcards)[1],
+    }
+
+
+EVALUATED = [f"results/{entry.id}_evaluation" for entry in SHEET.values() if entry.map != SIMULATED]
+
+
+def auto_sharpen_options(wildcards):
+    """The row's resolution, else the file that states the authors'; a voxel size replaces the map's."""
+    cells = cells_of(wildcards, "resolution", "voxel_size")
+    options = {key: value for key, value in cells.items() if value is not None}
+    if "resolution" not in options:
+        options |= files_of(wildcards, "metadata")
+    return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+
+
+def benchmark_entries(_):
+    """What is fetched of each entry of the benchmark, and where its files are."""
+    wanted = checked(chosen, YARDSTICK, config["benchmark"]["entries"])
+    roles = ("map", "metadata", "model")
+    return [
+        {
+            **cells_of(entry, "pdb", "resolution"),
+            "id": entry.id,
+            "emdb": entry.emdb,
+            "files": files_of(entry, *roles),
+        }
+        for entry in map(YARDSTICK.get, wanted)
+    ]
+
+
+def benchmark_evaluations(_):
+    """Evaluations of the entries whose files are there."""
+    with checkpoints.benchmark_fetch.get().output.available.open(newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [f"results/{row['id']}_evaluation.json" for row in rows if not row["reason"]]

@@ -1,0 +1,24 @@
+# Programs of others, in an environment of their own (`make peers`): never a part of the workflow's.
+
+
+rule auto_sharpen:
+    input:
+        unpack(lambda w: files_of(w, "map", "metadata")),
+    output:
+        map="results/work/{id}/auto_sharpened.mrc",
+    log:
+        "results/work/{id}/auto_sharpen.log",
+    conda:
+        "../../envs/cryoready.yaml"  # of the shell; the peers have their own
+    resources:
+        mem_mb=8000,
+    params:
+        science=science("auto_sharpen"),
+        options=auto_sharpen_options,
+        python=str(PEERS / "bin" / "python"),
+        script=os.path.relpath(SCRIPTS / "auto_sharpen.py"),
+    message:
+        "{wildcards.id}: sharpen {input.map} as phenix.auto_sharpen does, to be compared with"
+    shell:
+        # isolated: neither our package nor our scripts are on its import path
+        "{params.python:q} -I {params.script:q} {input.map:q} {output.map:q} {params.options:q} > {log:q}"
