@@ -10,11 +10,11 @@ import pandas as pd
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.residues import group_mean
+from cryoready.core.rigid import IDENTITY
 from cryoready.core.volume import Grid, Volume
 from cryoready.density.contour import matching_contour
 from cryoready.density.masks import mask_from_contour, soften
 from cryoready.density.resample import resample
-from cryoready.metrics.alignment import IDENTITY
 from cryoready.metrics.chain_comparison import chain_comparison
 from cryoready.metrics.half_maps import half_map_curves
 from cryoready.metrics.local_correlation import residue_values

@@ -6,19 +6,14 @@ from typing import Any
 import numpy as np
 
 from cryoready.core.atoms import Atoms
+from cryoready.core.rigid import IDENTITY, RigidBody
 from cryoready.core.volume import FloatArray, Volume
 from cryoready.density.resample import resample
-from cryoready.metrics.alignment import (
-    IDENTITY,
-    RigidBody,
-    moved,
-    refine_rigid,
-    resample_rigid,
-    superpose,
-)
 from cryoready.metrics.correlation import pearson
 from cryoready.metrics.fsc import Shells, fourier_shell_correlation
+from cryoready.metrics.map_fit import refine_rigid, resample_rigid
 from cryoready.metrics.score import Model, Placements, score
+from cryoready.metrics.superposition import moved, superpose
 
 
 def against_structure(

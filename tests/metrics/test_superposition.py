@@ -1,4 +1,4 @@
-"""Known motions are found again; other molecules are refused."""
+"""Known motions of a structure are found again; other molecules are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,21 +6,12 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.volume import Grid, Volume
-from cryoready.density.simulate import simulate_density
-from cryoready.files.maps import read_map
+from cryoready.core.rigid import IDENTITY, RigidBody
 from cryoready.files.models import read_model
-from cryoready.metrics.alignment import (
-    IDENTITY,
-    RigidBody,
-    moved,
-    refine_rigid,
-    resample_rigid,
-    superpose,
-)
+from cryoready.metrics.superposition import moved, superpose
+from rigid_motions import after, difference, motion
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 HAEMOGLOBIN = RESOURCES / "EMD-3488" / "5ni1.pdb.gz"
@@ -30,27 +21,6 @@ SMALL = RESOURCES / "small"
 @pytest.fixture(scope="module")
 def haemoglobin():
     return read_model(HAEMOGLOBIN)
-
-
-def motion(seed, *, turn=None, shift=80.0, about=(0.0, 0.0, 0.0)):
-    """A random rotation (of ``turn`` degrees) about a point, then a shift of ``shift`` Å."""
-    rng = np.random.default_rng(seed)
-    axis, way = rng.normal(size=(2, 3))
-    angle = rng.uniform(0, 180) if turn is None else turn
-    rotation = Rotation.from_rotvec(np.deg2rad(angle) * axis / np.linalg.norm(axis)).as_matrix()
-    about = np.asarray(about)
-    return RigidBody(rotation, about - rotation @ about + shift * way / np.linalg.norm(way))
-
-
-def difference(body, other, point):
-    """Degrees, and Å at ``point`` of the fixed frame, between two motions."""
-    turn = Rotation.from_matrix(body.rotation @ other.rotation.T).magnitude()
-    apart = body.apply(other.inverse().apply(point[None])) - point
-    return np.rad2deg(turn), np.linalg.norm(apart)
-
-
-def centre(volume):
-    return volume.origin + volume.voxel_size * (np.array(volume.data.shape) - 1) / 2
 
 
 def test_a_motion_and_its_inverse_cancel(haemoglobin):
@@ -84,11 +54,6 @@ def test_a_structure_is_found_in_another_frame(haemoglobin, seed):
 
 #: Haemoglobin is C2 symmetric about the z axis through the middle of its box of 105 Å.
 TWOFOLD = RigidBody(np.diag([1.0, -1.0, -1.0]), np.array([0.0, 105.0, 105.0]))
-
-
-def after(body, other):
-    """First ``body``, then ``other``."""
-    return RigidBody(other.rotation @ body.rotation, other.apply(body.translation[None])[0])
 
 
 def renamed(atoms):
@@ -199,101 +164,3 @@ def test_real_structures_of_one_molecule(shared_data):
     assert found.matched > 145
     assert found.identity > 0.95
     assert found.rmsd < 1
-
-
-TARGETS = [
-    Grid((60, 60, 60), np.ones(3), np.full(3, -30.0)),
-    Grid((61, 48, 55), np.array([0.9, 1.2, 1.1]), np.array([-27.0, -29.0, -31.0])),
-    Grid((31, 36, 33), np.full(3, 1.8), np.array([-28.5, -31.0, -29.2])),
-]
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_moved_map_is_the_map_of_the_moved_atoms(target):
-    """Density simulated from atoms commutes with the motion, on finer and on coarser grids."""
-    rng = np.random.default_rng(1)
-    coords = rng.uniform(-12, 12, (30, 3)) + np.array([40.0, -7.0, 100.0])
-    source = Grid((50, 47, 52), np.array([1.0, 1.1, 0.95]), np.array([15.3, -33.0, 75.1]))
-    body = motion(2, shift=1.0)
-    body = replace(body, translation=-body.rotation @ coords.mean(axis=0))
-    weight = rng.uniform(1, 3, 30)
-    rotated = resample_rigid(simulate_density(coords, weight, 2.2, source), body, target)
-    expected = simulate_density(body.apply(coords), weight, 2.2, target)
-    error = np.abs(rotated.data - expected.data).max() / expected.data.max()
-    assert error < 0.005
-    assert rotated.grid.shape == target.shape
-    np.testing.assert_array_equal(rotated.origin, target.origin)
-
-
-def test_no_motion_on_the_same_grid_changes_nothing():
-    volume = read_map(SMALL / "EMD-2566-9.map.gz")
-    same = resample_rigid(volume, IDENTITY, volume.grid)
-    np.testing.assert_allclose(same.data, volume.data, atol=1e-4 * volume.data.max())
-
-
-def test_what_a_coarser_grid_cannot_hold_is_removed():
-    """A wave of 3 Å on a grid of 2 Å (Nyquist 4 Å) would come back as one of 6 Å."""
-    z = np.arange(96)[:, None, None]
-    data = np.broadcast_to(np.cos(2 * np.pi * z / 3), (96, 24, 24))
-    volume = Volume(data.astype(np.float32), np.ones(3), np.zeros(3))
-    coarse = Grid((48, 12, 12), np.full(3, 2.0), np.zeros(3))
-    assert np.abs(resample_rigid(volume, IDENTITY, coarse).data).max() < 1e-3
-
-
-def copy_elsewhere(volume, body):
-    """The map before ``body`` brings it to its place, on an anisotropic, odd grid around it."""
-    step = np.array([1.2, 1.4, 1.3])
-    nz, ny, nx = np.ceil((volume.voxel_size * volume.data.shape + 20) / step).astype(int).tolist()
-    middle = body.inverse().apply(centre(volume)[None])[0]
-    corner = middle - step * (np.array([nz, ny, nx]) - 1) / 2
-    return resample_rigid(volume, body.inverse(), Grid((nz, ny, nx), step, corner))
-
-
-@pytest.mark.parametrize(("turn", "shift"), [(0, 0), (4, 2), (9, 5)])
-def test_a_map_is_found_again(turn, shift):
-    volume = read_map(SMALL / "EMD-2566-9.map.gz")
-    body = motion(7, turn=turn, shift=shift, about=centre(volume))
-    found = refine_rigid(copy_elsewhere(volume, body), volume)
-    degrees, apart = difference(found.body, body, centre(volume))
-    assert degrees < 0.2
-    assert apart < 0.05
-    assert found.correlation > 0.995
-    assert found.correlation >= found.correlation_before
-    assert np.linalg.det(found.body.rotation) == pytest.approx(1)
-
-
-def test_a_map_is_found_from_a_given_start():
-    """25° and 30 Å away, but the start (of a superposed model, say) is 3° and 1.5 Å off."""
-    volume = read_map(SMALL / "EMD-2566-9.map.gz")
-    body = motion(3, turn=25, shift=30, about=centre(volume))
-    off = motion(4, turn=3, shift=1.5, about=centre(volume))
-    found = refine_rigid(copy_elsewhere(volume, body), volume, after(body, off))
-    degrees, apart = difference(found.body, body, centre(volume))
-    assert degrees < 0.2
-    assert apart < 0.05
-
-
-def test_a_part_is_found_in_the_whole():
-    """Half of the molecule is missing from the reference."""
-    volume = read_map(SMALL / "EMD-2566-9.map.gz")
-    body = motion(9, turn=4, shift=2, about=centre(volume))
-    part = replace(volume, data=np.where(np.indices(volume.data.shape)[1] < 26, volume.data, 0))
-    found = refine_rigid(copy_elsewhere(part, body), volume)
-    degrees, apart = difference(found.body, body, centre(volume))
-    assert degrees < 1
-    assert apart < 0.5
-
-
-def test_another_map_is_refused_in_one_line():
-    volume, other = (read_map(SMALL / f"EMD-{n}.map.gz") for n in ("2566-9", "5830-A"))
-    other = replace(other, origin=other.origin + centre(volume) - centre(other))
-    with pytest.raises(CryoreadyError, match=r"does not fit: its correlation at 7 Å") as error:
-        refine_rigid(other, volume)
-    assert "\n" not in str(error.value)
-
-
-def test_a_map_elsewhere_is_refused_in_one_line():
-    volume = read_map(SMALL / "EMD-5830-A.map.gz")
-    with pytest.raises(CryoreadyError, match="move it there") as error:
-        refine_rigid(replace(volume, origin=volume.origin + 500), volume)
-    assert "\n" not in str(error.value)
