@@ -14,6 +14,7 @@ from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
 from cryoready.density.resample import resample, spaced_grid
+from cryoready.density.structure_factors import model_density, structure_factors
 from cryoready.files.maps import read_map
 from cryoready.files.models import read_model
 from cryoready.metrics.evaluate import Evaluation, Subject, evaluate
@@ -161,7 +162,7 @@ def test_half_maps(subject: Subject, deposited: Volume) -> None:
     )
     assert clean["d_fsc_0143_unmasked"] < noisy["d_fsc_0143_unmasked"]
     assert clean["enhanced_d_fsc_0143_masked"] is None
-    assert clean["enhanced_note"] == "shares a prior, not a resolution"
+    assert clean["enhanced_note"] is None
     assert clean["mask"] == "model"
 
 
@@ -171,6 +172,7 @@ def test_half_maps_without_a_model(subject: Subject, deposited: Volume) -> None:
     part = result.summary["half_maps"]
     assert part["mask"] == "contour"
     assert part["enhanced_d_fsc_0143_masked"] == part["d_fsc_0143_masked"]
+    assert part["enhanced_note"] == "shares a prior, not a resolution"
     assert set(result.curves["map"]) == {"half_maps", "enhanced_half_maps"}
 
 
@@ -215,6 +217,10 @@ def hydrogens(atoms: Atoms) -> Atoms:
     return atoms.take(~atoms.heavy)
 
 
+def unoccupied(atoms: Atoms) -> Atoms:
+    return replace(atoms, occupancy=np.zeros(len(atoms)))
+
+
 def unknown(atoms: Atoms) -> Atoms:
     element = atoms.element.copy()
     element[7] = "X"
@@ -226,6 +232,7 @@ def unknown(atoms: Atoms) -> Atoms:
     [
         ({"atoms": elsewhere}, r"the model is not in the map: 706 of its 706 .* moved by"),
         ({"atoms": hydrogens}, "no atoms left: none of its 730 is heavier than hydrogen"),
+        ({"atoms": unoccupied}, "no atoms left: all 1436 have occupancy 0"),
         ({"atoms": unknown}, "1 atoms of no known element, the first is atom 8 with 'X'"),
         ({"resolution": 1.5}, r"resolution 1.5 Å is finer than the 2.16 Å that voxels of 1.08 Å"),
     ],
@@ -240,9 +247,54 @@ def test_bad_input(subject: Subject, change: Mapping[str, Any], line: str) -> No
 
 
 def test_half_maps_on_another_grid(subject: Subject, deposited: Volume) -> None:
-    half = Volume(deposited.data[1:], deposited.voxel_size, deposited.origin)
-    with pytest.raises(CryoreadyError, match=r"a half-map has 41×38×35 voxels .* 41×38×36 voxels"):
-        evaluate(replace(subject, half_maps=(half, half)))
+    one, two = (
+        Volume(half.data[1:], deposited.voxel_size, deposited.origin)
+        for half in halves(deposited, 0.5)
+    )
+    with pytest.raises(CryoreadyError, match=r"the half-maps have 41×38×35 .* map 41×38×36 voxels"):
+        evaluate(replace(subject, half_maps=(one, two)))
+    with pytest.raises(CryoreadyError, match=r"one half-map has 41×38×35 .* other 41×38×36"):
+        evaluate(replace(subject, half_maps=(one, deposited)))
+
+
+def test_one_half_map_for_both(subject: Subject, deposited: Volume) -> None:
+    with pytest.raises(CryoreadyError, match="both half-maps hold the same density"):
+        evaluate(replace(subject, half_maps=(deposited, deposited)))
+
+
+@pytest.mark.parametrize("contour", [1e6, 0.0, -1.0])
+def test_a_contour_that_shows_nothing_is_no_end(subject: Subject, contour: float) -> None:
+    result = evaluate(replace(subject, contour=contour)).summary
+    assert result["suppressed"] is None
+    assert any("encloses nothing, or everything" in line for line in result["warnings"])
+    assert result["enhanced"]["q_mean"] is not None
+
+
+def test_a_map_that_is_the_model_is_suspected(subject: Subject, atoms: Atoms) -> None:
+    """It never falls below 0.143: the strongest agreement beyond the data has no crossing."""
+    deposited = subject.maps["deposited"]
+    factors = structure_factors(atoms, deposited.grid)
+    perfect = Volume.on(deposited.grid, model_density(factors, deposited.grid, resolution=1e-3))
+    maps = {"deposited": deposited, "enhanced": perfect}
+    result = evaluate(replace(subject, maps=maps)).summary
+    assert result["enhanced"]["d_fsc_model_0143_unmasked"] is None
+    assert any("to the finest spacing of its grid" in line for line in result["warnings"])
+
+
+def test_conformers_count_by_their_occupancy(
+    subject: Subject, evaluation: Evaluation, atoms: Atoms
+) -> None:
+    """Every atom twice with half the occupancy is the same density, and the same FSC and CC."""
+    twice = atoms.take(np.repeat(np.arange(len(atoms)), 2))
+    twice = replace(
+        twice, occupancy=twice.occupancy / 2, altloc=np.tile(np.array(["A", "B"]), len(atoms))
+    )
+    before, after = (
+        result.summary["deposited"]
+        for result in (evaluation, evaluate(replace(subject, atoms=twice)))
+    )
+    for key in ("d_fsc_model_05_masked", "d99_unmasked", "cc_mask", "cc_peaks"):
+        assert after[key] == pytest.approx(before[key], rel=1e-4), key
 
 
 def test_what_does_not_matter(subject: Subject, evaluation: Evaluation, atoms: Atoms) -> None:

@@ -33,7 +33,8 @@ ENHANCED = DEPOSITED | {
 
 def evaluation(**changes):
     return {
-        **{"id": "EMD-1234", "title": "A map", "resolution": 4.0, "resolution_from": "sheet"},
+        **{"id": "EMD-1234", "title": "A map", "resolution": 3.3, "resolution_from": "sheet"},
+        "contour": 0.5,
         **{"weights": "starter", "shape": [40, 44, 48], "voxel_size": [1.3, 1.3, 1.3]},
         **{"expected_q": 0.45, "deposited": DEPOSITED, "enhanced": ENHANCED, "split": "test"},
         "support": [
@@ -113,6 +114,7 @@ def maps():
 def bare(path, **changes):
     """Write a page without a model; return its text."""
     minimum = {"id": "mine", "weights": "starter", "shape": [40, 44, 48], "voxel_size": [1.3] * 3}
+    minimum["contour"] = 0.5
     tables = {"curves": curves()[:0], "residues": None, "chains": None}
     write_entry_page(path, minimum | changes, maps=maps(), **tables)
     return path.read_text()
@@ -186,6 +188,16 @@ def test_the_headline_follows_from_the_scores(tmp_path, changes, headline, tone)
     assert f'<p class="verdict {tone}">{headline}</p>' in page
 
 
+def test_agreement_beyond_the_data_does_not_count(tmp_path):
+    """Reported at 4 Å: 4.2 -> 3.1 is a gain of 0.2 Å, 3.9 -> 3.1 is none."""
+    for before, judgement in ((4.2, "▲ better"), (3.9, "= unchanged")):
+        scores = DEPOSITED | {"d_fsc_model_05_masked": before}
+        after = scores | {"d_fsc_model_05_masked": 3.1}
+        page = entry(tmp_path / "x.html", deposited=scores, enhanced=after, resolution=4.0)
+        assert judgement in card(page, "d_fsc_model_05_masked")
+        assert "beyond the data and does not count" in card(page, "d_fsc_model_05_masked")
+
+
 @pytest.mark.parametrize(
     ("key", "before", "after", "judgement"),
     [
@@ -234,12 +246,12 @@ def test_everything_has_its_place(tmp_path):
     )
     text = words(page)
     for part in (
-        *("not for refinement", "no claim of resolution", "σ 0.6 Å", "4.00 Å (sheet)"),
+        *("not for refinement", "no claim of resolution", "σ 0.6 Å", "3.30 Å (sheet)"),
         *("0.123", "auto-sharpened", "locscale (no locscale_map in the sheet)", "starter"),
         *("enhanced halves, FSC 0.143, masked 2.20 Å shares a prior", "CC mask 0.410 0.430 +0.020"),
         *("99 residues superposed with 0.80 Å", "enhanced.CA within 3 Å 0.81", "q.sigma 0.6"),
         *("8.3 % (11 % of its volume)", "A/HEM 201 ligand 43 30 % ✗ 60 % 10 %", "ab" * 32),
-        *("test: not used for training or selection", "contour 0.5 before", "25 after"),
+        *("test: not used for training or selection", "contour 0.5 before"),
     ):
         assert part in text
     assert page.count('<svg role="img"') == 3 + 3 + 1 + 3 + 1  # strips, FSC, Q, chains, B-factor

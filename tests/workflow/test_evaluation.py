@@ -154,6 +154,16 @@ def test_one_table_and_one_page_for_all(checkout: Checkout, evaluations: Mapping
         assert f'href="{name}_evaluation.html"' in page
 
 
+def test_snakemakes_own_report_holds_the_pages(
+    checkout: Checkout, settings: str, evaluations: Mapping[str, Any]
+) -> None:
+    checkout.made("evaluate", "--configfile", settings, "--report", "report.html")
+    report = (checkout / "report.html").read_text()
+    for name in evaluations:
+        assert f"results/{name}_evaluation.html" in report
+    assert "is the enhanced map really better, and where?" in report
+
+
 def test_a_second_run_does_nothing(
     checkout: Checkout, settings: str, evaluations: Mapping[str, Any]
 ) -> None:
@@ -230,6 +240,7 @@ def test_bad_input_is_one_line(
     assert not [file for file in checkout.files() if file.startswith(f"{name}_evaluation")]
 
 
-def test_a_half_map_that_is_not_there(checkout: Checkout, sheet: str) -> None:
-    run = checkout.snakemake("results/mine_half_map_1_emready.mrc", "--config", f"entries={sheet}")
-    assert "mine has no half-maps" in run.error
+def test_half_a_map_is_not_evaluated_by_itself(checkout: Checkout, settings: str) -> None:
+    target = "results/halves_half_map_1_evaluation.json"
+    error = checkout.snakemake("-n", target, "--configfile", settings).error
+    assert "half a map: results/halves_evaluation.html compares both halves" in error

@@ -8,7 +8,7 @@
 
 rule build_model:
     input:
-        unpack(lambda w: files_of(w, "model")),
+        unpack(model_of),
         map="results/{id}_emready.mrc",
         card="results/{id}_emready.json",
     output:

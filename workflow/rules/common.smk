@@ -66,10 +66,12 @@ def source(wildcards):
         downloads_folder=Path(CACHE),
     )
     if half:
-        the_map = getattr(found, half["role"])
-        if the_map is None:
-            raise SystemExit(f"cryoready: error: {found.id} has no half-maps: give both in its row")
-        return replace(found, map=the_map)
+        if found.half_map_1 is None:
+            raise SystemExit(
+                f"cryoready: error: {found.id} has no half-maps: give the columns half_map_1 and "
+                "half_map_2 in the sheet (docs/sheet.md)"
+            )
+        return replace(found, map=getattr(found, half["role"]))
     if found.origin == "half_maps":
         return replace(found, map=Path(f"results/work/{found.id}/mean_of_half_maps.mrc"))
     return found
@@ -79,6 +81,18 @@ def files_of(wildcards, *roles):
     """The files that an entry has in these roles, by role."""
     found = {role: getattr(source(wildcards), role) for role in roles}
     return {role: str(path) for role, path in found.items() if path is not None}
+
+
+def required(wildcards, *roles):
+    """`files_of` of roles that the entry must have."""
+    files = files_of(wildcards, *roles)
+    for role in roles:
+        if role not in files:
+            raise SystemExit(
+                f"cryoready: error: {wildcards.id} has no {role.replace('_', ' ')}: "
+                f"give the column {role} in the sheet (docs/sheet.md)"
+            )
+    return files
 
 
 def cells_of(wildcards, *columns):
@@ -150,7 +164,7 @@ def train_settings():
 
 def enhance_input(wildcards):
     """Files of the entry; a mask_radius without a mask_model reaches around the entry's model."""
-    files = files_of(wildcards, "map", "metadata", "mask", "mask_model")
+    files = required(wildcards, "map") | files_of(wildcards, "metadata", "mask", "mask_model")
     masked = cells_of(wildcards, "mask_radius")["mask_radius"] is not None
     return files | (files_of(wildcards, "model") if masked else {})
 

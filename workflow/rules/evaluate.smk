@@ -3,7 +3,7 @@
 
 rule mean_of_half_maps:
     input:
-        unpack(lambda w: files_of(w, "half_map_1", "half_map_2")),
+        unpack(lambda w: required(w, "half_map_1", "half_map_2")),
     output:
         map="results/work/{id}/mean_of_half_maps.mrc",
     log:
@@ -14,6 +14,7 @@ rule mean_of_half_maps:
         mem_mb=4000,
     params:
         science=science("mean_of_half_maps"),
+        settings=lambda w: cells_of(w, "voxel_size"),
     message:
         "{wildcards.id}: average the half-maps"
     script:
@@ -22,7 +23,7 @@ rule mean_of_half_maps:
 
 rule local_resolution:
     input:
-        unpack(lambda w: files_of(w, "half_map_1", "half_map_2")),
+        unpack(lambda w: required(w, "half_map_1", "half_map_2")),
     output:
         map="results/{id}_local_resolution.mrc",
     log:
@@ -35,7 +36,7 @@ rule local_resolution:
         science=science("local_resolution"),
         settings=lambda w: {
             "window": EVALUATION["local_window"],
-            **cells_of(w, "voxel_size"),
+            **cells_of(w, "voxel_size", "contour"),
         },
     message:
         "{wildcards.id}: local resolution from the half-maps: {output.map}"
@@ -84,14 +85,14 @@ rule evaluate_entry:
         science=science("evaluate"),
         settings=evaluate_settings,
     message:
-        "{wildcards.id}: compare {input.enhanced} and {input.map} with the model: {output.summary}"
+        "{wildcards.id}: compare the deposited and the enhanced map with the model: {output.summary}"
     script:
         "../scripts/evaluate.py"
 
 
 rule evaluation_page:
     input:
-        unpack(lambda w: files_of(w, "map")),
+        unpack(lambda w: required(w, "map")),
         enhanced="results/{id}_emready.mrc",
         summary="results/{id}_evaluation.json",
         curves="results/{id}_evaluation/fsc.tsv",
@@ -120,7 +121,7 @@ rule evaluation_page:
 
 rule evaluation_summary:
     input:
-        summaries=[f"{entry}.json" for entry in EVALUATED],
+        summaries=lambda _: evaluated("json"),
     output:
         table="results/evaluation.tsv",
         page=report(
@@ -144,5 +145,5 @@ rule evaluate:
     input:
         "results/evaluation.tsv",
         "results/evaluation.html",
-        [f"{entry}.html" for entry in EVALUATED],
+        lambda _: evaluated("html"),
     localrule: True

@@ -1,5 +1,6 @@
 # Lookups of the evaluation and of the benchmark, beside those of common.smk.
 import csv
+import re
 
 from cryoready.dataset.catalogue import SIMULATED
 from cryoready.dataset.metadata import read_metadata
@@ -36,8 +37,15 @@ def model_of(wildcards):
 
 
 def evaluate_input(wildcards):
+    half = HALF_MAP_ID.fullmatch(wildcards.id)
+    if half:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} is half a map: results/{half['id']}_evaluation.html "
+            "compares both halves (and the enhanced ones, with evaluation.enhanced_half_maps)"
+        )
     files = {
-        **files_of(wildcards, "map", "half_map_1", "half_map_2", "built_model"),
+        **required(wildcards, "map"),
+        **files_of(wildcards, "half_map_1", "half_map_2", "built_model"),
         **files_of(wildcards, "reference_map", "reference_model"),
         **model_of(wildcards),
         **peers_of(wildcards)[0],
@@ -54,16 +62,48 @@ def evaluate_input(wildcards):
     return files
 
 
+def archived_as(entry):
+    """The archive id that a row gives or its id begins with (EMD-5830-A), "" if there is none."""
+    prefix = re.match(r"EMD-\d{4,5}(?!\d)", entry.id)
+    return entry.emdb or (prefix[0] if prefix else "")
+
+
+def split_of(wildcards):
+    """The entry's split: that of the sheet, else of the list beside the weights."""
+    entry = source(wildcards).entry
+    listed = Path(weights_file(config["weights"])).with_name("entries.tsv")
+    if entry.split or not listed.is_file():
+        return entry.split
+    rows = checked(read_sheet, listed).values()
+    same = [row for row in rows if archived_as(row) == archived_as(entry) != ""]
+    return next((row.split for row in same), None)
+
+
 def evaluate_settings(wildcards):
+    row = SHEET.get(wildcards.id)
+    known = cells_of(wildcards, "resolution", "voxel_size")
+    origin = (
+        "sheet" if row and row.resolution else "yardstick" if known["resolution"] else "archive"
+    )
     return {
         "id": wildcards.id,
         **{key: EVALUATION[key] for key in ("sigma", "crop", "local_radius")},
-        "entry": cells_of(wildcards, "resolution", "voxel_size", "split"),
+        "entry": known,
+        "resolution_from": origin,
+        "split": split_of(wildcards),
         "left_out": peers_of(wildcards)[1],
     }
 
 
-EVALUATED = [f"results/{entry.id}_evaluation" for entry in SHEET.values() if entry.map != SIMULATED]
+def evaluated(suffix):
+    """The evaluations of all entries of the sheet that have a map."""
+    ids = [entry.id for entry in SHEET.values() if entry.map != SIMULATED]
+    if not ids:
+        raise SystemExit(
+            f"cryoready: error: {config['entries']} has no entry with a map: there is nothing to "
+            "evaluate; add a row"
+        )
+    return [f"results/{entry}_evaluation.{suffix}" for entry in ids]
 
 
 def auto_sharpen_options(wildcards):
@@ -72,6 +112,11 @@ def auto_sharpen_options(wildcards):
     options = {key: value for key, value in cells.items() if value is not None}
     if "resolution" not in options:
         options |= files_of(wildcards, "metadata")
+    if not options.keys() & {"resolution", "metadata"}:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} has no resolution to sharpen it to: give the column "
+            "resolution in the sheet"
+        )
     return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
 
 

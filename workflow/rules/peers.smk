@@ -3,7 +3,7 @@
 
 rule auto_sharpen:
     input:
-        unpack(lambda w: files_of(w, "map", "metadata")),
+        unpack(lambda w: required(w, "map") | files_of(w, "metadata")),
     output:
         map="results/work/{id}/auto_sharpened.mrc",
     log:

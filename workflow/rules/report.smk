@@ -20,7 +20,7 @@ rule loss_figure:
 
 rule before_after:
     input:
-        unpack(lambda w: files_of(w, "map")),
+        unpack(lambda w: required(w, "map")),
         enhanced="results/{id}_emready.mrc",
         card="results/{id}_emready.json",
     output:

@@ -35,6 +35,7 @@ from cryoready.metrics.suppressed import Suppressed, suppressed_density
 
 BEFORE, AFTER = "deposited", "enhanced"
 PEERS = ("auto_sharpened", "deepemhancer", "locscale", "emready")
+NYQUIST_TOLERANCE = 0.97  # reported resolutions are rounded
 MOSTLY = 0.5  # share of the atoms of a ligand that lost their density
 FAR_BEYOND = 0.8  # FSC-0.143 / resolution from which agreement is called prior, not data
 PREDICTORS = {
@@ -153,6 +154,7 @@ def evaluate(
     ]
     residues, chains, atoms = _tables(scores, placements, subject.local_resolution)
     half_maps, halves = _half_maps(subject, placements, mask_radius)
+    suppressed = _suppressed(subject)
     known = resolution is not None and np.isclose(sigma, SIGMA)
     summary: dict[str, Any] = {
         "expected_q": expected_q(resolution) if resolution is not None and known else None,
@@ -161,9 +163,9 @@ def evaluate(
         "support": _support(residues),
         "reference": _reference(subject, placements, mask_radius, options),
         "built_model": _built_model(subject),
-        "suppressed": asdict(_suppressed(subject)),
+        "suppressed": None if suppressed is None else asdict(suppressed),
     }
-    summary["warnings"] = warnings + _warnings(subject, summary)
+    summary["warnings"] = warnings + _warnings(subject, summary, scores)
     tables = [*curves, *halves] or [pd.DataFrame(columns=["map", "mask", "frequency", "fsc"])]
     table = pd.concat(tables, ignore_index=True)
     return Evaluation(summary, table, atoms, residues, chains)
@@ -171,7 +173,7 @@ def evaluate(
 
 def _check_resolution(resolution: float | None, grid: Grid) -> None:
     voxel_size = float(grid.voxel_size.max())
-    if resolution is not None and resolution < 2 * voxel_size:
+    if resolution is not None and resolution < NYQUIST_TOLERANCE * 2 * voxel_size:
         raise CryoreadyError(
             f"resolution {resolution:g} Å is finer than the {2 * voxel_size:g} Å that voxels of "
             f"{voxel_size:g} Å can hold: put the column resolution or voxel_size of the sheet right"
@@ -295,14 +297,19 @@ def _built_model(subject: Subject) -> dict[str, Any] | None:
     return asdict(chain_comparison(subject.built, subject.atoms))
 
 
-def _suppressed(subject: Subject) -> Suppressed:
+def _suppressed(subject: Subject) -> Suppressed | None:
+    """What the enhanced map lost; None where the contour shows nothing, or everything."""
     before = subject.maps[BEFORE]
+    if not 0 < subject.contour <= before.data.max():
+        return None
     after = resample(subject.maps[AFTER], before.grid)
     contours = subject.contour, matching_contour(before.data, subject.contour, after.data)
     return suppressed_density(before, after, contours=contours, atoms=subject.atoms)
 
 
-def _warnings(subject: Subject, summary: Mapping[str, Any]) -> list[str]:
+def _warnings(
+    subject: Subject, summary: Mapping[str, Any], scores: Mapping[str, MapScores]
+) -> list[str]:
     """What a reader of the scores has to know."""
     lines = []
     if subject.atoms is None:
@@ -318,6 +325,17 @@ def _warnings(subject: Subject, summary: Mapping[str, Any]) -> list[str]:
             f"the enhanced map agrees with the model to {ratio:.2f} × the reported resolution: "
             "what lies beyond the data is prior knowledge of the network, not measurement"
         )
+    if AFTER in scores and ratio is None and (scores[AFTER].curves["masked"].correlation > 0).all():
+        lines.append(
+            "the enhanced map agrees with the model to the finest spacing of its grid: what lies "
+            "beyond the data is prior knowledge of the network, not measurement"
+        )
+    if summary["suppressed"] is None:
+        lines.append(
+            f"the contour {subject.contour:g} encloses nothing, or everything: what the network "
+            "suppressed is left out; give a positive contour in the sheet"
+        )
+        return lines
     molecules = summary["suppressed"]["small_molecules"]
     lost = [item["residue"] for item in molecules if item["suppressed"] > MOSTLY]
     if lost:

@@ -71,7 +71,7 @@ class FscCurve:
     def mean_inside(self, resolution: float) -> float | None:
         """Mean correlation of the shells with frequency up to 1/``resolution`` (Å)."""
         inside = self.correlation[self.frequency <= 1 / resolution]
-        return float(inside.mean()) if len(inside) else None
+        return float(inside.mean()) if np.isfinite(inside).any() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,8 @@ def fourier_shell_correlation(
     """
     cross = shells.sums((first * second.conj()).real)
     power = shells.sums(_power(first)) * shells.sums(_power(second))
-    correlation = np.divide(cross, np.sqrt(power), out=np.zeros_like(cross), where=power > 0)
+    empty = np.full_like(cross, 0 if power.any() else np.nan)  # one of the maps is 0 everywhere
+    correlation = np.divide(cross, np.sqrt(power), out=empty, where=power > 0)
     d = shells.sums(shells.d) / np.diff(np.append(shells.starts, len(shells.d)))
     if len(d) > 10:
         fine = d <= SMOOTHED_UP_TO

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import FloatArray, Grid, Volume
+from cryoready.density.resample import resample
 from cryoready.metrics.fsc import Shells, fourier_shell_correlation
 
 PRIOR = "shares a prior, not a resolution"
@@ -29,7 +30,7 @@ def half_map_curves(
     soft
         (nz, ny, nx) mask, 0-1.
     grid
-        of the map and of everything here.
+        of the map, the half-maps and the mask.
 
     Returns
     -------
@@ -38,28 +39,46 @@ def half_map_curves(
     Raises
     ------
     CryoreadyError
-        if a half-map lies on another grid.
+        if a half-map lies on another grid, or both are the same.
     """
+    check_pair(*half_maps)
+    if not half_maps[0].grid.same_as(grid):
+        raise CryoreadyError(
+            f"the half-maps have {half_maps[0].grid}, the map {grid}: they must lie on one grid; "
+            "give those of this reconstruction"
+        )
     shells = Shells.of(grid)
-    row: dict[str, Any] = {"enhanced_note": PRIOR}
+    row: dict[str, Any] = {"enhanced_note": PRIOR if enhanced else None}
     tables = []
-    for prefix, pair in (("", half_maps), ("enhanced_", enhanced)):
+    # the enhanced ones may lie on the grid of the network
+    others = None if enhanced is None else tuple(resample(half, grid) for half in enhanced)
+    for prefix, pair in (("", half_maps), ("enhanced_", others)):
         for mask, weight in (("masked", soft), ("unmasked", np.float32(1))):
             row[f"{prefix}d_fsc_0143_{mask}"] = None
             if pair is None:
                 continue
-            one, two = (shells.pick(on_grid(grid, half) * weight) for half in pair)
+            one, two = (shells.pick(half.data * weight) for half in pair)
             curve = fourier_shell_correlation(one, two, shells)
             row[f"{prefix}d_fsc_0143_{mask}"] = curve.resolution(0.143)
             tables.append(curve.table(f"{prefix}half_maps", mask))
     return row, tables
 
 
-def on_grid(grid: Grid, half: Volume) -> FloatArray:
-    """The density of a half-map that must lie on ``grid``; `CryoreadyError` if it does not."""
-    if not half.grid.same_as(grid):
+def mean_map(first: Volume, second: Volume) -> Volume:
+    """The mean of two half-maps, which is the map that they are halves of."""
+    check_pair(first, second)
+    return Volume.on(first.grid, (first.data + second.data) / np.float32(2))
+
+
+def check_pair(first: Volume, second: Volume) -> None:
+    """Raise `CryoreadyError` unless two half-maps lie on one grid and differ."""
+    if not first.grid.same_as(second.grid):
         raise CryoreadyError(
-            f"a half-map has {half.grid}, but the map, or the other half-map, {grid}: they must "
-            "lie on one grid; give those of one reconstruction"
+            f"one half-map has {first.grid}, the other {second.grid}: they must lie on one grid; "
+            "give the two of one reconstruction"
         )
-    return half.data
+    if np.array_equal(first.data, second.data):
+        raise CryoreadyError(
+            "both half-maps hold the same density, their FSC would be 1 everywhere: give the two "
+            "of one reconstruction"
+        )

@@ -75,8 +75,13 @@ def qscore(volume: Volume, probes: Probes, *, sigma: float = SIGMA) -> Vector:
     return np.asarray(np.where(constant, 0, covariance / np.sqrt(np.where(constant, 1, power))))
 
 
-def expected_q(resolution: float) -> float:
-    """Q that maps of this resolution (Å) have on average, for σ = 0.6 Å (MapQ 2.9.7)."""
+def expected_q(resolution: float) -> float | None:
+    """Q that maps of this resolution (Å) have on average, for σ = 0.6 Å (MapQ 2.9.7).
+
+    None outside of 1-10 Å, where the polynomial was not fitted.
+    """
+    if not 1 <= resolution <= 10:
+        return None
     coefficients = (1.5361860733, -0.4513945578, 0.0499875375, -0.0019064058)
     return float(np.polynomial.polynomial.polyval(resolution, coefficients))
 

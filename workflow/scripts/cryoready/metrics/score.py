@@ -60,11 +60,15 @@ class Model:
 
     @classmethod
     def of(cls, atoms: Atoms) -> "Model":
-        """Prepare ``atoms``; `CryoreadyError` if none of them is heavy."""
+        """Prepare ``atoms``; `CryoreadyError` if none of them is heavy, or none is occupied."""
         if not atoms.heavy.any():
             raise CryoreadyError(
                 f"the model has no atoms left: none of its {len(atoms)} is heavier than hydrogen; "
                 "give a model with its heavy atoms"
+            )
+        if not (atoms.occupancy > 0).any():
+            raise CryoreadyError(
+                f"the model has no atoms left: all {len(atoms)} have occupancy 0; give others"
             )
         heavy = atoms.take(atoms.heavy)
         residue, first = residue_groups(heavy)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from cryoready import __version__
 from cryoready.core.atoms import Atoms
-from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
 from cryoready.core.whole_files import file_sha256, written_whole
 from cryoready.dataset.metadata import Metadata, read_metadata
@@ -21,8 +20,9 @@ from cryoready.metrics.evaluate import AFTER, BEFORE, PEERS, Evaluation, Subject
 
 TABLES = ("atoms", "residues", "chains")
 TEXT = dict.fromkeys(("chain", "insertion_code", "residue_name", "name", "altloc"), str)
-BYTES_PER_VOXEL, BYTES_PER_ATOM = 60, 25_000  # measured: benchmarks/evaluation.py
-SECONDS_PER_VOXEL, SECONDS_PER_ATOM = 4e-7, 2e-4  # of one map on one core, the same
+# Of Python with its libraries, a voxel and an atom; measured by benchmarks/evaluation.py sizes
+BYTES, BYTES_PER_VOXEL, BYTES_PER_ATOM = 0.2e9, 120, 15_000
+SECONDS_PER_VOXEL, SECONDS_PER_ATOM = 7e-7, 2.6e-4  # of one map on two cores
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def estimate(subject: Subject) -> str:
     """What the evaluation needs, as one line."""
     before = subject.maps[BEFORE]
     atoms = 0 if subject.atoms is None else len(subject.atoms)
-    size = before.data.size * BYTES_PER_VOXEL + atoms * BYTES_PER_ATOM
+    size = BYTES + before.data.size * BYTES_PER_VOXEL + atoms * BYTES_PER_ATOM
     seconds = before.data.size * SECONDS_PER_VOXEL + atoms * SECONDS_PER_ATOM
     return (
         f"{'×'.join(map(str, before.data.shape[::-1]))} voxels, {atoms} atoms, "
@@ -119,15 +119,14 @@ def write_evaluation(
 
     The keys are described in docs/metrics.md; what cannot be computed is null.
     """
-    entry, before = settings["entry"], subject.maps[BEFORE]
+    before = subject.maps[BEFORE]
     contour = facts.card["contour"]
-    origin = "sheet" if entry["resolution"] else "archive"
     summary = {
         "id": settings["id"],
         "title": facts.metadata.title,
-        "split": entry["split"],
+        "split": settings["split"],
         "resolution": subject.resolution,
-        "resolution_from": None if subject.resolution is None else origin,
+        "resolution_from": None if subject.resolution is None else settings["resolution_from"],
         "weights": facts.card["weights"]["name"],
         "contour": subject.contour,
         "contour_from": contour["from"],
@@ -150,7 +149,8 @@ def write_evaluation(
         unknown = dict.fromkeys(("rmsd", "n_matched", "identity", "correlation"))
         summary["reference"] = names | unknown | summary["reference"]
     if facts.built:
-        summary["built_model"] = dict(facts.built) | (summary["built_model"] or {})
+        told = {key: facts.built[key] for key in ("program", "version", "reason", "seconds")}
+        summary["built_model"] = told | (summary["built_model"] or {})
     _write_tables(evaluation, to)
     with written_whole(Path(to["summary"])) as part:
         text = json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False)
@@ -219,11 +219,3 @@ def _headline(summary: Mapping[str, Any]) -> str:
         if before is not None and after is not None:
             parts.append(f"{label} {before:{style}} -> {after:{style}}")
     return "; ".join(parts) or "without a model there is nothing to compare with"
-
-
-def check_files(files: Mapping[str, str]) -> None:
-    """Raise `CryoreadyError` if one half-map stands for both."""
-    if files.get("half_map_1") and files["half_map_1"] == files.get("half_map_2"):
-        raise CryoreadyError(
-            f"{files['half_map_1']} is given as both half-maps: their FSC would be 1 everywhere"
-        )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from cryoready.core.volume import Volume
 from cryoready.core.whole_files import written_whole
-from cryoready.density.contour import default_contour, matching_contour
+from cryoready.density.contour import matching_contour
 from cryoready.metrics.evaluate import PEERS
 from cryoready.report.evaluation_plots import (
     MAPS,
@@ -99,9 +99,9 @@ def write_entry_page(
         scores=scores,
         names=[MAPS[name][0] for name in names],
         listed=known if polymer is None else SCORES,
-        verdict=_verdict(scores["deposited"], scores["enhanced"]),
+        verdict=_verdict(scores["deposited"], scores["enhanced"], evaluation["resolution"]),
         dip=_dip(curves, scores["enhanced"].get("d_fsc_model_05_masked")),
-        slices=_slices(scores, maps),
+        slices=_slices(evaluation["contour"], maps),
         settings=_flat(evaluation["provenance"].get("settings", {})),
         built_model=_flat(evaluation["built_model"] or {}),
         **dict.fromkeys(("where", "histogram", "chains", "support"), None) | pictures,
@@ -167,9 +167,11 @@ def _figure(figure: Figure, name: str) -> Markup:
     return Markup(to_svg(figure, name))  # made here; matplotlib and to_svg escape their text
 
 
-def _verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str]:
+def _verdict(
+    before: Mapping[str, Any], after: Mapping[str, Any], resolution: float | None = None
+) -> tuple[str, str]:
     """The headline and its class, from nothing but the judgements of the key scores."""
-    judged = [BY_KEY[key].judge(before.get(key), after.get(key)) for key in KEY_SCORES]
+    judged = [BY_KEY[key].judge(before.get(key), after.get(key), resolution) for key in KEY_SCORES]
     better, worse, n = judged.count("better"), judged.count("worse"), len(judged) - judged.count("")
     if not n:
         return "Not judged: no key score could be computed", "none"
@@ -183,9 +185,11 @@ def _verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, 
 
 
 def _dip(curves: pd.DataFrame, crossing: float | None) -> str:
-    """A word of warning when the curve of the enhanced map recovers after its first crossing."""
+    """A word where the first crossing of the enhanced map's curve says too little."""
     curve = curves[(curves["map"] == "enhanced") & (curves["mask"] == "masked")]
     above = curve.loc[curve["fsc"] >= 0.5, "frequency"]
+    if crossing is None and len(curve):
+        return "after: never below 0.5"
     if crossing is None or above.empty or 1 / above.max() > 0.9 * crossing:
         return ""
     return f"after: a dip; below 0.5 for good at {1 / above.max():.2f} Å"
@@ -228,14 +232,10 @@ def _counts(residues: pd.DataFrame) -> dict[str, int]:
     return {"n": len(residues), "up": up, "down": down}
 
 
-def _slices(scores: Mapping[str, Mapping[str, Any]], maps: tuple[Volume, Volume]) -> dict[str, Any]:
-    """The slices as data URIs, and the contours that outline them."""
+def _slices(contour: float, maps: tuple[Volume, Volume]) -> dict[str, Any]:
+    """The slices as data URIs, and the contours of equal volume that outline them."""
     before, after = maps
-    first, second = (scores[name].get("contour") for name in ("deposited", "enhanced"))
-    if first is None:
-        first = default_contour(before.data)
-    if second is None:
-        second = matching_contour(before.data, first, after.data)
+    first, second = contour, matching_contour(before.data, contour, after.data)
     pictures = slice_pictures(before, after, contours=(first, second))
     return {
         "contours": (first, second),
@@ -306,7 +306,8 @@ def _flat(nested: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{before}{name}.")
         else:
-            pairs.append((f"{before}{name}", "–" if value is None else str(value)))
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            pairs.append((f"{before}{name}", "–" if value is None else text))
     return pairs
 
 
@@ -316,7 +317,13 @@ def _medians(
     """Key score, its medians in the deposited map and in map ``name``, entries, improved ones."""
     rows = []
     for key in KEY_SCORES:
-        pairs = [(e["deposited"].get(key), (e.get(name) or {}).get(key)) for e in entries]
+        pairs = [
+            tuple(
+                BY_KEY[key].within((e.get(which) or {}).get(key), e["resolution"])
+                for which in ("deposited", name)
+            )
+            for e in entries
+        ]
         known = [pair for pair in pairs if None not in pair]
         better = sum(BY_KEY[key].judge(*pair) == "better" for pair in known)
         before, after = (median(x) for x in zip(*known, strict=True)) if known else (None, None)

@@ -32,8 +32,17 @@ class Score:
     better: str
     noise: float
 
-    def judge(self, before: float | None, after: float | None) -> str:
-        """better, worse or unchanged; nothing if that cannot be said."""
+    def within(self, value: float | None, resolution: float | None) -> float | None:
+        """What counts of a value: agreement beyond the data (Å) counts as none beyond them."""
+        if value is None or resolution is None or self.unit != "Å" or self.better != "lower":
+            return value
+        return max(value, resolution)
+
+    def judge(
+        self, before: float | None, after: float | None, resolution: float | None = None
+    ) -> str:
+        """better, worse or unchanged within the data; nothing if that cannot be said."""
+        before, after = self.within(before, resolution), self.within(after, resolution)
         if before is None or after is None or not self.better:
             return ""
         coarse = self.unit == "Å" and before > 8  # Å: there the noise is half a percent
