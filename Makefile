@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make setup            make .venv with everything the workflow needs"
-	@echo "make demo             enhance the embedded map EMD-3488 and draw it before and after"
+	@echo "make demo             enhance the embedded map EMD-3488 and evaluate it"
 	@echo "make test             all tests and checks"
 	@echo "make format           format the code"
 	@echo "make peers            make $(PEERS) with the programs that the metrics are compared with"
@@ -39,10 +39,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	snakemake results/EMD-3488_emready.mrc results/EMD-3488_emready.png
+	snakemake results/EMD-3488_emready.mrc results/EMD-3488_emready.png results/EMD-3488_evaluation.html
 	@echo
 	@echo "enhanced map:     $(CURDIR)/results/EMD-3488_emready.mrc"
 	@echo "before and after: $(CURDIR)/results/EMD-3488_emready.png"
+	@echo "is it better?     $(CURDIR)/results/EMD-3488_evaluation.html"
 
 test: setup
 	ruff check .

@@ -29,3 +29,4 @@ rule all:
     input:
         "results/EMD-3488_emready.mrc",
         "results/EMD-3488_emready.png",
+        "results/EMD-3488_evaluation.html",
