@@ -296,3 +296,16 @@ def test_shared_models_with_a_ter_at_every_gap(shared_data):
     assert (protein.polymer == "protein").sum() == 6604
     rna = read_model(shared_data / "structures" / "14_solution_free_0_rpr.pdb.gz")
     assert (rna.polymer == "nucleic").sum() == 1240
+
+
+def test_charges_do_not_change_the_scattering(tmp_path):
+    """Electron scattering is that of neutral atoms, as in Phenix."""
+    densities = []
+    for charge in ("  ", "1-"):
+        path = tmp_path / f"charge{charge.strip()}.pdb"
+        path.write_text(
+            "ATOM      1  OD1 ASP A   1       4.000   5.000   6.000  1.00 20.00           "
+            f"O{charge}\nEND\n"
+        )
+        densities.append(scattering_density(read_model(path), (20, 20, 20), np.full(3, 12.0)))
+    np.testing.assert_array_equal(*densities)

@@ -29,3 +29,20 @@ def residue_groups(atoms: Atoms) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def group_mean(values: ArrayLike, group: NDArray[np.int64]) -> NDArray[np.float64]:
     """(m,) mean of ``values`` (n,) over each ``group`` (n,) numbered 0…m-1, none empty."""
     return np.asarray(np.bincount(group, np.asarray(values)) / np.bincount(group))
+
+
+def trace(atoms: Atoms) -> Atoms:
+    """The CA of every amino acid and the P of every nucleotide, in the order of the file.
+
+    Of alternative locations the most occupied. An atom without one always stays: in models made of
+    fragments residue numbers repeat.
+    """
+    ca = (atoms.polymer == "protein") & (atoms.name == "CA")
+    p = (atoms.polymer == "nucleic") & (atoms.name == "P")
+    chosen = atoms.take(ca | p)
+    residue, _ = residue_groups(chosen)
+    order = np.lexsort((-chosen.occupancy, residue))
+    _, first = np.unique(residue[order], return_index=True)
+    keep = chosen.altloc == ""
+    keep[order[first]] = True
+    return chosen.take(keep)

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.residues import residue_groups
+from cryoready.core.residues import trace
 
 Index = NDArray[np.int64]
 
@@ -76,7 +76,7 @@ def chain_comparison(
     CryoreadyError
         if the deposited model has neither CA nor P.
     """
-    built, deposited = _trace(built), _trace(deposited)
+    built, deposited = trace(built), trace(deposited)
     if not len(deposited):
         raise CryoreadyError(
             "the deposited model has no CA of a protein and no P of a nucleic acid: a built model "
@@ -97,19 +97,6 @@ def chain_comparison(
         reverse=int((direction < 0).sum()),
         unaligned=int((direction == 0).sum()),
     )
-
-
-def _trace(atoms: Atoms) -> Atoms:
-    """One CA or P a residue, in file order: of alternative locations the most occupied."""
-    ca = (atoms.polymer == "protein") & (atoms.name == "CA")
-    p = (atoms.polymer == "nucleic") & (atoms.name == "P")
-    trace = atoms.take(ca | p)
-    residue, _ = residue_groups(trace)
-    order = np.lexsort((-trace.occupancy, residue))
-    _, first = np.unique(residue[order], return_index=True)
-    keep = trace.altloc == ""  # also where residue numbers repeat, as in fragments
-    keep[order[first]] = True
-    return trace.take(keep)
 
 
 def _points(trace: Atoms) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.residues import residue_groups
+from cryoready.core.residues import trace
 from cryoready.core.rigid import RigidBody
 from cryoready.core.volume import Vector
 from cryoready.files.sequences import align_sequences
@@ -63,7 +63,7 @@ def superpose(moving: Atoms, fixed: Atoms) -> Superposition:
     CryoreadyError
         if the two have no molecule in common.
     """
-    here, there = _trace(moving), _trace(fixed)
+    here, there = trace(moving), trace(fixed)
     pairs = _chain_pairs(here, there)
     if not pairs:
         raise CryoreadyError(
@@ -78,14 +78,6 @@ def superpose(moving: Atoms, fixed: Atoms) -> Superposition:
     distance = np.linalg.norm(body.apply(here.coords[i]) - there.coords[j], axis=1)
     equal = here.residue_name[i] == there.residue_name[j]
     return Superposition(body, len(i), float(equal.mean()), float(np.sqrt((distance**2).mean())))
-
-
-def _trace(atoms: Atoms) -> Atoms:
-    """One CA for every amino acid, one P for every nucleotide."""
-    protein = (atoms.polymer == "protein") & (atoms.name == "CA")
-    trace = atoms.take(protein | ((atoms.polymer == "nucleic") & (atoms.name == "P")))
-    _, first = residue_groups(trace)
-    return trace.take(first)
 
 
 def _chains(trace: Atoms) -> list[Index]:
