@@ -203,6 +203,16 @@ def test_a_built_model_is_compared(subject: Subject, atoms: Atoms) -> None:
     assert built["sequence_match"] == 1
 
 
+def test_a_model_of_something_else_is_not_scored(subject: Subject, atoms: Atoms) -> None:
+    """The same atoms turned about the centre of the map: nothing fits, no score is worth a word."""
+    centre = atoms.coords.mean(axis=0)
+    turned = replace(atoms, coords=(atoms.coords - centre)[:, [1, 0, 2]] * (1, 1, -1) + centre)
+    result = evaluate(replace(subject, atoms=turned)).summary
+    assert result["model_fits"] is False
+    assert any("does not fit the deposited map" in line for line in result["warnings"])
+    assert evaluate(subject).summary["model_fits"] is True
+
+
 def test_agreement_beyond_the_data_is_called_so(subject: Subject) -> None:
     """The same map reported at 6 Å agrees with its model at half of that."""
     warnings = evaluate(replace(subject, resolution=6.0)).summary["warnings"]

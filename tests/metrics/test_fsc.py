@@ -221,3 +221,24 @@ def test_d99_does_not_depend_on_the_scale(grid):
     shells = Shells.of(grid)
     coefficients = shells.pick(low_passed(noise(grid), grid, 100))
     assert d99(coefficients * 1e-4, shells) == d99(coefficients, shells)
+
+
+def test_a_curve_that_starts_below_has_no_crossing():
+    """A model that fits nowhere: noise around 0 must not be read as a fine resolution."""
+    rng = np.random.default_rng(4)
+    frequency = np.linspace(0.05, 0.6, 40)
+    for _ in range(200):
+        curve = FscCurve(frequency, 0.02 * rng.standard_normal(40))
+        for threshold in (0.5, 0.143):
+            assert curve.resolution(threshold) == pytest.approx(20)
+
+
+def test_a_crossing_is_never_read_far_from_its_bins():
+    """One high first bin, then noise: the parabola of the bins around crosses 0.143 anywhere."""
+    rng = np.random.default_rng(5)
+    frequency = np.linspace(0.05, 0.6, 40)
+    for _ in range(200):
+        correlation = 0.02 * rng.standard_normal(40)
+        correlation[0] = 0.9
+        found = FscCurve(frequency, correlation).resolution(0.143)
+        assert 1 / frequency[6] <= found <= 20

@@ -115,7 +115,7 @@ def bare(path, **changes):
     """Write a page without a model; return its text."""
     minimum = {"id": "mine", "weights": "starter", "shape": [40, 44, 48], "voxel_size": [1.3] * 3}
     minimum["contour"] = 0.5
-    tables = {"curves": curves()[:0], "residues": None, "chains": None}
+    tables = {"curves": curves()[:0], "residues": pd.DataFrame(), "chains": pd.DataFrame()}
     write_entry_page(path, minimum | changes, maps=maps(), **tables)
     return path.read_text()
 
@@ -170,7 +170,7 @@ def test_the_top_tells_what_became_better_and_worse(page):
 def test_the_top_tells_where(page):
     text = words(page)
     assert "Q rose by more than 0.02 in 60 of 90 residues and fell in 30 ." in text
-    assert re.search(r"Best chain: [AB] \(0\.\d\d → 0\.\d\d\), worst: C", text)
+    assert re.search(r"By change of Q, chain [AB] \(0\.\d\d → 0\.\d\d\) does best and C", text)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,11 @@ def test_numbers_that_could_not_be_computed_are_dashes():
 
 def test_everything_has_its_place(tmp_path):
     halves = {"d_fsc_0143_masked": 3.9, "d_fsc_0143_unmasked": 4.4, "local_resolution": None}
-    halves |= {"enhanced_d_fsc_0143_masked": 2.2, "enhanced_note": "shares a prior"}
+    halves |= {
+        "mask": "contour",
+        "enhanced_d_fsc_0143_masked": 2.2,
+        "enhanced_note": "shares a prior",
+    }
     reference = {"map": "EMD-9.map", "model": None, "rmsd": 0.8, "n_matched": 99}
     reference |= {"correlation": 0.7, "deposited": {"cc_mask": 0.41}, "enhanced": {"cc_mask": 0.43}}
     halves_curves = curves().replace({"deposited": "half_maps", "enhanced": "enhanced_half_maps"})

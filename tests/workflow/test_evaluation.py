@@ -102,7 +102,7 @@ def test_without_a_model_only_the_map_speaks(
         known = {key for key, value in blind[name].items() if value is not None}
         assert known == {"d99_unmasked", "contour"}
     assert blind["suppressed"]["share"] >= 0
-    assert (checkout / "results/blind_evaluation/residues.tsv").read_text().strip() == ""
+    assert pd.read_csv(checkout / "results/blind_evaluation/residues.tsv", sep="\t").empty
     assert "no model" in (checkout / "results/blind_evaluation.html").read_text().lower()
 
 
@@ -175,6 +175,15 @@ def test_another_sigma_scores_again_but_enhances_nothing(
 ) -> None:
     again = checkout.settings("sigma", entries=sheet, evaluation={"sigma": 0.4})
     plan = checkout.planned("results/mine_evaluation.html", "--configfile", again)
+    assert plan == {"evaluate_entry": 1, "evaluation_page": 1}
+
+
+def test_a_resolution_given_later_enhances_nothing(
+    checkout: Checkout, evaluations: Mapping[str, Any]
+) -> None:
+    row = {"id": "mine", "resolution": 3.9, "contour": 3.0, "split": "val"}
+    sheet = checkout.sheet("later", row)
+    plan = checkout.planned("results/mine_evaluation.html", "--config", f"entries={sheet}")
     assert plan == {"evaluate_entry": 1, "evaluation_page": 1}
 
 

@@ -111,7 +111,6 @@ def test_both_contours_enclose_the_same_volume(
     assert card["contour"]["input"] == CONTOUR
     enclosed = np.count_nonzero(after >= np.float32(card["contour"]["enhanced"]))
     assert enclosed == np.count_nonzero(density >= CONTOUR)
-    assert card["resolution"] == RESOLUTION
     assert card["weights"]["name"] == "starter"
     assert set(card["sources"]) == {"map"}
 

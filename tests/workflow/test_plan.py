@@ -1,5 +1,7 @@
 """What a dry run says on a fresh clone, offline."""
 
+import shutil
+
 import pytest
 
 from checkout import Checkout
@@ -62,10 +64,12 @@ def test_an_entry_of_the_yardstick_has_its_model(checkout: Checkout) -> None:
         ("results/EMD-3488_half_map_1_emready.mrc", "EMD-3488 has no half-maps"),
         ("results/made_emready.mrc", "made has no map: give the column map"),
         ("results/made_evaluation.html", "made has no map"),
+        ("results/bare_local_correlation.mrc", "bare has no model: give the column pdb or model"),
         ("evaluate", "has no entry with a map"),
     ],
 )
 def test_what_lacks_is_named(checkout: Checkout, target: str, part: str) -> None:
+    shutil.copy(checkout / "resources/small/EMD-5830-A.map.gz", checkout / "maps/bare.map.gz")
     model = "resources/EMD-3488/5ni1.pdb.gz"
     sheet = checkout.sheet("made", {"id": "made", "map": "simulated", "model": model})
     assert part in checkout.snakemake("-n", target, "--config", f"entries={sheet}").error

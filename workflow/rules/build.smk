@@ -10,7 +10,6 @@ rule build_model:
     input:
         unpack(model_of),
         map="results/{id}_emready.mrc",
-        card="results/{id}_emready.json",
     output:
         card="results/work/{id}/built_model.json",
     log:
@@ -23,7 +22,10 @@ rule build_model:
         mem_mb=16000,
     params:
         science=science("build_model"),
-        settings=lambda _: {"program": config["evaluation"]["build_model"]},
+        settings=lambda w: {
+            "program": EVALUATION["build_model"],
+            **cells_of(w, "resolution"),
+        },
     message:
         "{wildcards.id}: build a model into {input.map} with {params.settings[program]}"
     script:

@@ -89,8 +89,8 @@ def required(wildcards, *roles):
     for role in roles:
         if role not in files:
             raise SystemExit(
-                f"cryoready: error: {wildcards.id} has no {role.replace('_', ' ')}: "
-                f"give the column {role} in the sheet (docs/sheet.md)"
+                f"cryoready: error: {wildcards.id} has no {role.replace('_', ' ')}: give the column "
+                f"{role} in the sheet, or a file in maps/ (docs/sheet.md)"
             )
     return files
 
@@ -176,7 +176,8 @@ def enhance_output():
 
 
 def enhance_settings(wildcards):
-    cells = ("voxel_size", "resolution", "contour", "mask_contour", "mask_radius")
+    # no resolution: the network does not know it, and who adds it to the sheet waits for nothing
+    cells = ("voxel_size", "contour", "mask_contour", "mask_radius")
     return {
         # no input: asking for a map must never repeat a training that is out of date
         "weights": weights_file(config["weights"]),

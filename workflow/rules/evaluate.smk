@@ -46,9 +46,8 @@ rule local_resolution:
 
 rule local_correlation:
     input:
-        unpack(model_of),
+        unpack(model_and_resolution),
         map="results/{id}_emready.mrc",
-        card="results/{id}_emready.json",
     output:
         map="results/{id}_local_correlation.mrc",
     log:
@@ -59,7 +58,10 @@ rule local_correlation:
         mem_mb=4000,
     params:
         science=science("local_correlation"),
-        settings={"radius": EVALUATION["local_radius"]},
+        settings=lambda w: {
+            "radius": EVALUATION["local_radius"],
+            **cells_of(w, "resolution"),
+        },
     message:
         "{wildcards.id}: local correlation of the enhanced map with the model: {output.map}"
     script:

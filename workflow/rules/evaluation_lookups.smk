@@ -36,6 +36,22 @@ def model_of(wildcards):
     return files | ({"model": f"{CACHE}/models/{ids[0]}.cif.gz"} if ids else {})
 
 
+def model_and_resolution(wildcards):
+    """What says the model and the resolution of an entry that needs both."""
+    files = model_of(wildcards)
+    if "model" not in files:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} has no model: give the column pdb or model in the "
+            f"sheet, or put it at maps/{wildcards.id}.pdb (.cif)"
+        )
+    if "metadata" not in files and cells_of(wildcards, "resolution")["resolution"] is None:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} has no resolution: give the column resolution in the "
+            "sheet"
+        )
+    return files
+
+
 def evaluate_input(wildcards):
     half = HALF_MAP_ID.fullmatch(wildcards.id)
     if half:

@@ -1,19 +1,19 @@
 """An enhanced map -> a model built into it by another program, or the reason why there is none."""
 
-import json
 from pathlib import Path
 
+from cryoready.dataset.metadata import reported_resolution
 from cryoready.enhance.model_building import build_model, sequences_of, write_built_model
 from cryoready.files.models import read_model
 from step import step
 
 with step(snakemake) as report:
-    files, to = snakemake.input, snakemake.output
+    files, to, settings = snakemake.input, snakemake.output, snakemake.params.settings
     built = build_model(
-        snakemake.params.settings["program"],
+        settings["program"],
         Path(files.map),
         Path(to.card).with_suffix(""),
-        resolution=json.loads(Path(files.card).read_text())["resolution"],
+        resolution=reported_resolution(settings["resolution"], files.get("metadata")),
         sequences=sequences_of(read_model(files.model)) if files.get("model") else {},
         threads=snakemake.threads,
     )

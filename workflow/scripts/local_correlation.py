@@ -1,10 +1,8 @@
 """An enhanced map and its model -> their correlation around every voxel."""
 
-import json
-from pathlib import Path
-
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
+from cryoready.dataset.metadata import reported_resolution
 from cryoready.density.structure_factors import model_density, structure_factors
 from cryoready.files.maps import read_layout, read_map, write_map
 from cryoready.files.models import read_model
@@ -12,12 +10,11 @@ from cryoready.metrics.local_correlation import local_correlation
 from step import step
 
 with step(snakemake):
-    files, radius = snakemake.input, snakemake.params.settings["radius"]
-    resolution = json.loads(Path(files.card).read_text())["resolution"]
-    if not files.get("model") or resolution is None:
-        raise CryoreadyError(
-            "a local correlation needs a model and a resolution: give both in the sheet"
-        )
+    files, settings = snakemake.input, snakemake.params.settings
+    radius = settings["radius"]
+    resolution = reported_resolution(settings["resolution"], files.get("metadata"))
+    if resolution is None:
+        raise CryoreadyError("the archive does not say the resolution: give it in the sheet")
     volume = read_map(files.map)
     factors = structure_factors(read_model(files.model), volume.grid)
     model = Volume.on(volume.grid, model_density(factors, volume.grid, resolution=resolution))

@@ -71,6 +71,11 @@ def read_metadata(path: Path) -> Metadata:
         raise CryoreadyError(f"{path}: {error}; delete it to download it again") from error
 
 
+def reported_resolution(cell: float | None, path: str | None) -> float | None:
+    """Å: what the row of the sheet says, else a file of metadata; None if neither does."""
+    return cell or (read_metadata(Path(path)).resolution if path else None)
+
+
 def parse_metadata(content: bytes) -> Metadata:
     """Metadata from EMDB's JSON; `CryoreadyError` (without a path) if it is no JSON object."""
     try:

@@ -114,7 +114,7 @@ def write_card(
     }
     origin, contour = next((key, level) for key, level in levels.items() if level is not None)
     matching = matching_contour(seen, contour, result.volume.data)
-    resolution = entry["resolution"] or metadata.resolution
+    resolution = metadata.resolution
     card = {
         "version": __version__,
         "resolution": resolution,

@@ -36,6 +36,7 @@ from cryoready.metrics.suppressed import Suppressed, suppressed_density
 BEFORE, AFTER = "deposited", "enhanced"
 PEERS = ("auto_sharpened", "deepemhancer", "locscale", "emready")
 NYQUIST_TOLERANCE = 0.97  # reported resolutions are rounded
+LEAST_Q, LEAST_CC = 0.05, 0.2  # of the deposited map; a wrong model has about 0 and 0.1
 MOSTLY = 0.5  # share of the atoms of a ligand that lost their density
 FAR_BEYOND = 0.8  # FSC-0.143 / resolution from which agreement is called prior, not data
 PREDICTORS = {
@@ -157,6 +158,7 @@ def evaluate(
     suppressed = _suppressed(subject)
     known = resolution is not None and np.isclose(sigma, SIGMA)
     summary: dict[str, Any] = {
+        "model_fits": _fits(rows[BEFORE]),
         "expected_q": expected_q(resolution) if resolution is not None and known else None,
         **rows,
         "half_maps": half_maps,
@@ -180,6 +182,12 @@ def _check_resolution(resolution: float | None, grid: Grid) -> None:
         )
 
 
+def _fits(row: Mapping[str, float | None]) -> bool | None:
+    """Whether the deposited map knows anything of the model; None without one."""
+    q, cc = row["q_mean"], row["cc_mask"]
+    return None if q is None else q >= LEAST_Q and (cc is None or cc >= LEAST_CC)
+
+
 def _contour(subject: Subject, volume: Volume) -> float:
     """The level of ``volume`` that encloses the volume of the contour of the deposited map."""
     before = subject.maps[BEFORE]
@@ -192,11 +200,11 @@ def _tables(
     scores: Mapping[str, MapScores], placements: Placements | None, resolution: Volume | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Residues, chains and atoms with one column for each map and score."""
+    place = ("chain", "residue_number", "insertion_code", "residue_name")
     if placements is None:
-        return pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
+        return (pd.DataFrame(columns=place),) * 3
     model = placements.model
     heavy, first = model.heavy, model.first
-    place = ("chain", "residue_number", "insertion_code", "residue_name")
     atoms = pd.DataFrame(
         {column: getattr(heavy, column) for column in (*place, "name", "altloc", "element")}
     )
@@ -284,7 +292,7 @@ def _support(residues: pd.DataFrame) -> list[dict[str, Any]] | None:
             "spearman": row.rho,
             "interval": None if row.low is None else [row.low, row.high],
             "n": row.n,
-            "reason": row.reason or None,
+            "reason": row.reason.replace(row.predictor, PREDICTORS[row.predictor]) or None,
         }
         for row in rank_correlations(polymer, predictors=tuple(PREDICTORS))
     ]
@@ -318,6 +326,11 @@ def _warnings(
         lines.append(
             "the resolution is not known: correlations, the FSC inside it and the expected Q are "
             "left out; give it in the column resolution of the sheet"
+        )
+    if summary["model_fits"] is False:
+        lines.append(
+            "the model does not fit the deposited map: no score against it says anything about "
+            "the maps; is it the model of this map?"
         )
     ratio = summary[AFTER]["fsc_0143_ratio"]
     if ratio is not None and ratio < FAR_BEYOND:

@@ -47,11 +47,11 @@ class FscCurve:
         # the last bin never takes part, nor the last of the window: as in cctbx
         end = min(middle + FIT_BINS + 1, len(self.frequency) - 1)
         near = slice(max(middle - FIT_BINS, 0), end)
-        if end - near.start < 3:
+        if middle == 0 or end - near.start < 3:  # no crossing was seen, or too little of it
             return own
-        centre = self.frequency[middle]
+        frequency, centre = self.frequency[near], self.frequency[middle]
         fit = np.polynomial.Polynomial.fit(
-            self.frequency[near] - centre, self.correlation[near] - threshold, 2
+            frequency - centre, self.correlation[near] - threshold, 2
         )
         roots = fit.trim(1e-9).roots()  # a straight line has one
         crossings = roots[np.isreal(roots)].real + centre
@@ -59,8 +59,9 @@ class FscCurve:
         if len(fitted) == 0:
             return own
         nearest = float(fitted[np.abs(fitted - own).argmin()])
-        # of two crossings the nearer one must be near; a single one is taken as it is
-        return nearest if len(fitted) == 1 or abs(nearest - own) <= TRUSTED_SHIFT else own
+        # of two crossings the nearer one must be near, a single one among the bins of the fit
+        single = len(fitted) == 1 and frequency[0] <= 1 / nearest <= frequency[-1]
+        return nearest if single or abs(nearest - own) <= TRUSTED_SHIFT else own
 
     def table(self, name: str, mask: str) -> pd.DataFrame:
         """Rows of fsc.tsv: map, mask, frequency (1/Å), fsc."""
@@ -145,7 +146,8 @@ def fourier_shell_correlation(
     if len(d) > 10:
         fine = d <= SMOOTHED_UP_TO
         window = 2 * 10 + 1
-        correlation[fine] = savgol_filter(correlation[fine], window, 2, mode="mirror")
+        smooth = savgol_filter(correlation[fine], window, 2, mode="mirror")
+        correlation[fine] = np.clip(smooth, -1, 1)  # the parabola overshoots at steep ends
     return FscCurve(1 / d[::-1], correlation[::-1])
 
 

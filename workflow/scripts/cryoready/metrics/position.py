@@ -9,6 +9,7 @@ from cryoready.core.volume import FloatArray, Grid, Vector, Volume
 from cryoready.density.structure_factors import ComplexArray, model_density
 
 MOST_OUTSIDE = 0.5  # share of the heavy atoms
+LEAST_FIT = 0.4  # correlation at 6 Å below which a fit is doubtful
 LEAST_GAIN = 0.03  # of correlation by moving the model, from which it is said
 SEARCH_RESOLUTION = 6.0  # Å, at least
 
@@ -43,6 +44,8 @@ def check_position(
         f"moved by {_xyz(shift)} Å (x, y, z) its correlation would rise from {here:.2f} to "
         f"{there:.2f}"
     )
+    if there < LEAST_FIT:
+        advice += ", which is low: is it the model of this map, and not turned?"
     if outside > MOST_OUTSIDE * len(coords):
         raise CryoreadyError(
             f"the model is not in the map: {outside} of its {len(coords)} heavy atoms lie outside "
@@ -57,7 +60,8 @@ def check_position(
     warnings = []
     if outside:
         warnings.append(
-            f"{outside} of {len(coords)} heavy atoms of the model lie outside of the map"
+            f"{outside} of {len(coords)} heavy atoms of the model lie outside of the map: there "
+            "their Q is 0, and the FSC wraps them into the box"
         )
     if there > here + LEAST_GAIN:
         warnings.append(f"is the model well placed? {advice[0].upper()}{advice[1:]}")

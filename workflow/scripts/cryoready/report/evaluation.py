@@ -13,7 +13,7 @@ from cryoready import __version__
 from cryoready.core.atoms import Atoms
 from cryoready.core.volume import Volume
 from cryoready.core.whole_files import file_sha256, written_whole
-from cryoready.dataset.metadata import Metadata, read_metadata
+from cryoready.dataset.metadata import Metadata, read_metadata, reported_resolution
 from cryoready.files.maps import read_map
 from cryoready.files.models import read_model
 from cryoready.metrics.evaluate import AFTER, BEFORE, PEERS, Evaluation, Subject
@@ -82,7 +82,7 @@ def read_subject(files: Mapping[str, str], settings: Mapping[str, Any]) -> tuple
     subject = Subject(
         maps=maps,
         contour=card["contour"]["input"],
-        resolution=entry["resolution"] or metadata.resolution,
+        resolution=reported_resolution(entry["resolution"], files.get("metadata")),
         atoms=atoms,
         half_maps=_pair(volume("half_map_1"), volume("half_map_2")),
         enhanced_half_maps=_pair(volume("enhanced_half_map_1"), volume("enhanced_half_map_2")),
@@ -158,12 +158,9 @@ def write_evaluation(
     return _headline(summary)
 
 
-def read_table(path: str | Path) -> pd.DataFrame | None:
-    """A table of an evaluation; None if it has no columns. A chain may be called NA."""
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=TEXT, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        return None
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table of an evaluation, without rows if there is no model. A chain may be called NA."""
+    table = pd.read_csv(path, sep="\t", dtype=TEXT, keep_default_na=False, na_values=[""])
     texts = [column for column in TEXT if column in table]
     table[texts] = table[texts].fillna("")
     return table

@@ -18,7 +18,6 @@ from cryoready.density.contour import matching_contour
 from cryoready.metrics.evaluate import PEERS
 from cryoready.report.evaluation_plots import (
     MAPS,
-    PREDICTORS,
     chains_to_draw,
     plot_against_diagonal,
     plot_fsc,
@@ -47,8 +46,10 @@ OPTIONAL: dict[str, Any] = {
     **{"title": None, "split": None, "resolution": None, "resolution_from": None},
     **{"contour_from": None, "expected_q": None, "half_maps": None, "support": None},
     **{"reference": None, "built_model": None, "suppressed": None},
+    "model_fits": None,
     **{"left_out": {}, "warnings": [], "provenance": {}},
 }
+UNFIT = ("Not judged: the model does not fit the deposited map", "none")
 RESIDUE_STEP = 0.02  # of Q: a smaller change of a residue is not counted
 STRIPS, CHAIN_PLOTS = 40, 12  # at most so many chains are drawn
 
@@ -58,8 +59,8 @@ def write_entry_page(
     evaluation: Mapping[str, Any],
     *,
     curves: pd.DataFrame,
-    residues: pd.DataFrame | None,
-    chains: pd.DataFrame | None,
+    residues: pd.DataFrame,
+    chains: pd.DataFrame,
     maps: tuple[Volume, Volume],
 ) -> None:
     """The evaluation of one entry as pictures, then numbers; it needs no other file.
@@ -73,17 +74,17 @@ def write_entry_page(
     curves
         ``map``, ``mask``, ``frequency`` (1/Å), ``fsc``.
     residues, chains
-        tables of the evaluation; None without a model.
+        tables of the evaluation, without rows if there is no model.
     maps
         before and after, on one grid.
     """
     evaluation = OPTIONAL | dict(evaluation)
     names = [name for name in ("deposited", "enhanced", *PEERS) if evaluation.get(name)]
     scores = {name: evaluation[name] for name in names}
-    polymer = None if residues is None else _polymer(residues)
+    polymer = None if residues.empty else _polymer(residues)
     known = [s for s in SCORES if any(of.get(s.key) is not None for of in scores.values())]
     pictures: dict[str, Any] = {"fsc": _fsc_figures(evaluation, scores, curves)}
-    if polymer is not None and chains is not None:
+    if polymer is not None:
         expected = evaluation["expected_q"]
         histogram = plot_q_histogram(polymer, expected_q=expected)
         pictures |= {
@@ -99,7 +100,9 @@ def write_entry_page(
         scores=scores,
         names=[MAPS[name][0] for name in names],
         listed=known if polymer is None else SCORES,
-        verdict=_verdict(scores["deposited"], scores["enhanced"], evaluation["resolution"]),
+        verdict=UNFIT
+        if evaluation["model_fits"] is False
+        else _verdict(scores["deposited"], scores["enhanced"], evaluation["resolution"]),
         dip=_dip(curves, scores["enhanced"].get("d_fsc_model_05_masked")),
         slices=_slices(evaluation["contour"], maps),
         settings=_flat(evaluation["provenance"].get("settings", {})),
@@ -116,13 +119,17 @@ def write_summary_page(path: Path, evaluations: Sequence[Mapping[str, Any]]) -> 
     path
         the page.
     evaluations
-        contents of the JSON files. What was used for training or selection is listed apart and
-        counts neither in the headline nor in the medians.
+        contents of the JSON files. What was used for training or selection, and models that do
+        not fit, count neither in the headline nor in the medians.
     """
     order = [None, "test", "val", "train"]
     entries = [OPTIONAL | dict(evaluation) for evaluation in evaluations]
     entries.sort(key=lambda entry: max(order.index(entry["split"]), 1))
-    evidence = [entry for entry in entries if entry["split"] in (None, "test")]
+    evidence = [
+        entry
+        for entry in entries
+        if entry["split"] in (None, "test") and entry["model_fits"] is not False
+    ]
     medians = {name: _medians(evidence, name) for name in ("enhanced", *PEERS)}
     before, after = ({key: pair[k] for key, *pair in medians["enhanced"]} for k in (0, 1))
     _write(
@@ -293,7 +300,7 @@ def _support_figures(
     data = "local resolution" if "local_resolution" in residues else "Q of the input"
     figures = {}
     for predictor in (data, "B-factor"):
-        if predictor in ranks and residues[PREDICTORS[predictor][0]].notna().any():
+        if ranks.get(predictor, {}).get("spearman") is not None:
             figure = plot_support(residues, predictor, ranks[predictor])
             figures[predictor] = _figure(figure, f"Gain in local correlation against {predictor}")
     return figures
