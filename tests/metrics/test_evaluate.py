@@ -143,6 +143,7 @@ def test_without_a_resolution(subject: Subject) -> None:
         *("fsc_inside_resolution", "fsc_0143_ratio"),
     }
     assert result.summary["expected_q"] is None
+    assert not any("prior knowledge" in line for line in result.summary["warnings"])
     assert any("resolution is not known" in line for line in result.summary["warnings"])
 
 
@@ -287,7 +288,7 @@ def test_a_map_that_is_the_model_is_suspected(subject: Subject, atoms: Atoms) ->
     perfect = Volume.on(deposited.grid, model_density(factors, deposited.grid, resolution=1e-3))
     maps = {"deposited": deposited, "enhanced": perfect}
     result = evaluate(replace(subject, maps=maps)).summary
-    assert result["enhanced"]["d_fsc_model_0143_unmasked"] is None
+    assert result["enhanced"]["d_fsc_model_0143_masked"] is None
     assert any("to the finest spacing of its grid" in line for line in result["warnings"])
 
 

@@ -20,5 +20,5 @@ rule auto_sharpen:
     message:
         "{wildcards.id}: sharpen {input.map} as phenix.auto_sharpen does, to be compared with"
     shell:
-        # isolated: neither our package nor our scripts are on its import path
-        "{params.python:q} -I {params.script:q} {input.map:q} {output.map:q} {params.options:q} > {log:q}"
+        # of our own Python nothing but the package beside the script is on its import path
+        "{params.python:q} -E -s {params.script:q} {input.map:q} {output.map:q} {params.options:q} > {log:q}"

@@ -338,7 +338,8 @@ def _warnings(
             f"the enhanced map agrees with the model to {ratio:.2f} × the reported resolution: "
             "what lies beyond the data is prior knowledge of the network, not measurement"
         )
-    if AFTER in scores and ratio is None and (scores[AFTER].curves["masked"].correlation > 0).all():
+    never_falls = AFTER in scores and summary[AFTER]["d_fsc_model_0143_masked"] is None
+    if never_falls and np.isfinite(scores[AFTER].curves["masked"].correlation).all():
         lines.append(
             "the enhanced map agrees with the model to the finest spacing of its grid: what lies "
             "beyond the data is prior knowledge of the network, not measurement"
