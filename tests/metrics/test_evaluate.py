@@ -108,7 +108,7 @@ def test_the_curve_is_that_of_the_summary(evaluation: Evaluation) -> None:
 
 def test_support_is_told_for_what_there_is(evaluation: Evaluation) -> None:
     rows = pd.DataFrame(evaluation.summary["support"])
-    assert set(rows["predictor"]) == {"Q of the input", "B-factor"}  # no half-maps
+    assert set(rows["predictor"]) == {"q_deposited", "b_iso"}  # no half-maps
     assert rows["n"].between(80, 120).all()
 
 

@@ -106,7 +106,7 @@ def test_too_few_residues_and_constants_say_why():
     assert few.reason == "9 residues have both values, at least 10 are needed"
     constant = rows(table().assign(b_iso=20.0))["after", "b_iso"]
     assert constant.rho is None
-    assert constant.reason == "b_iso is 20 in all residues"
+    assert constant.reason == "b_iso is the same, 20, in all residues"
     missing = rows(table().assign(b_iso=np.nan))["after", "b_iso"]
     assert (missing.n, missing.rho) == (0, None)
     assert rank_correlations(table().iloc[:0])[0].n == 0

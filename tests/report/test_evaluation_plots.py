@@ -122,9 +122,9 @@ def test_no_residue_is_missing_in_the_histogram(lowest):
 
 
 def test_the_gain_is_drawn_against_the_predictor():
-    axes = plots.plot_support(
-        residues(), "B-factor", {"spearman": -0.35, "interval": [-0.4, -0.3]}
-    ).axes[0]
+    axes = plots.plot_support(residues(), "b_iso", {"rho": -0.35, "low": -0.4, "high": -0.3}).axes[
+        0
+    ]
     points = np.asarray(axes.collections[0].get_offsets())
     assert points[:, 0] == pytest.approx(np.linspace(10, 90, 50))
     assert points[:, 1] == pytest.approx(np.full(50, 0.1))
@@ -132,9 +132,9 @@ def test_the_gain_is_drawn_against_the_predictor():
 
 
 def test_an_unknown_rank_correlation_is_no_number():
-    nothing = {"spearman": None, "interval": None}
+    nothing = {"rho": None, "low": None, "high": None}
     for rank in (nothing, None):
-        axes = plots.plot_support(residues(), "Q of the input", rank).axes[0]
+        axes = plots.plot_support(residues(), "q_deposited", rank).axes[0]
         assert axes.get_title() == "rank correlation: –"
 
 
@@ -197,7 +197,7 @@ def test_an_inline_figure_is_small_reproducible_and_has_text():
 
 
 def test_many_points_become_pixels():
-    small, large = (plots.plot_support(residues(n), "B-factor", None) for n in (500, 20_000))
+    small, large = (plots.plot_support(residues(n), "b_iso", None) for n in (500, 20_000))
     assert "<image" not in plots.to_svg(small, "small")
     svg = plots.to_svg(large, "large")
     assert "<image" in svg

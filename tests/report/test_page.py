@@ -39,8 +39,8 @@ def evaluation(**changes):
         **{"expected_q": 0.45, "deposited": DEPOSITED, "enhanced": ENHANCED, "split": "test"},
         "support": [
             {
-                **{"predictor": "B-factor", "quantity": "gain in local correlation", "n": 90},
-                **{"spearman": -0.4, "interval": [-0.5, -0.3], "reason": None},
+                **{"predictor": "b_iso", "outcome": "gain", "n": 90, "reason": ""},
+                **{"rho": -0.4, "low": -0.5, "high": -0.3, "p": 0.001},
             }
         ],
         "suppressed": {

@@ -39,12 +39,6 @@ NYQUIST_TOLERANCE = 0.97  # reported resolutions are rounded
 LEAST_Q, LEAST_CC = 0.05, 0.2  # of the deposited map; a wrong model has about 0 and 0.1
 MOSTLY = 0.5  # share of the atoms of a ligand that lost their density
 FAR_BEYOND = 0.8  # FSC-0.143 / resolution from which agreement is called prior, not data
-PREDICTORS = {
-    "local_resolution": "local resolution",
-    "q_deposited": "Q of the input",
-    "b_iso": "B-factor",
-}
-OUTCOMES = {"gain": "gain in local correlation", "after": "local correlation after"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,17 +279,7 @@ def _support(residues: pd.DataFrame) -> list[dict[str, Any]] | None:
     if f"local_cc_{AFTER}" not in residues:
         return None
     polymer = residues[residues["polymer"] != ""]
-    return [
-        {
-            "predictor": PREDICTORS[row.predictor],
-            "quantity": OUTCOMES[row.outcome],
-            "spearman": row.rho,
-            "interval": None if row.low is None else [row.low, row.high],
-            "n": row.n,
-            "reason": row.reason.replace(row.predictor, PREDICTORS[row.predictor]) or None,
-        }
-        for row in rank_correlations(polymer, predictors=tuple(PREDICTORS))
-    ]
+    return [asdict(row) for row in rank_correlations(polymer)]
 
 
 def _built_model(subject: Subject) -> dict[str, Any] | None:

@@ -104,7 +104,7 @@ def _rank_correlation(
         return RankCorrelation(outcome, predictor, n, reason=reason)
     for name, values in ((outcome, y_known), (predictor, x_known)):
         if np.ptp(values) == 0:
-            reason = f"{name} is {values[0]:g} in all residues"
+            reason = f"{name} is the same, {values[0]:g}, in all residues"
             return RankCorrelation(outcome, predictor, n, reason=reason)
     rho, p = spearmanr(x_known, y_known)
     low, high = _interval(x_known, y_known, segment[known], samples, seed)

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -26,10 +26,11 @@ MAPS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: What the gain is drawn against: predictor -> (column of the residues, label of the axis).
 PREDICTORS = {
-    "local resolution": ("local_resolution", "local resolution (Å)"),
-    "Q of the input": ("q_deposited", "Q before"),
-    "B-factor": ("b_iso", "B-factor of the model (Å²)"),
+    "local_resolution": "local resolution (Å)",
+    "q_deposited": "Q before",
+    "b_iso": "B-factor of the model (Å²)",
 }
+OUTCOMES = {"gain": "gain in local correlation", "after": "local correlation after"}
 SPLITS = {None: ("D", "in no split"), "test": ("o", "test")} | {
     "val": ("s", "used for selection"),
     "train": ("^", "used for training"),
@@ -207,11 +208,10 @@ def plot_support(residues: pd.DataFrame, predictor: str, rank: Mapping[str, Any]
     predictor
         a key of `PREDICTORS`.
     rank
-        ``spearman`` and its ``interval``, for the title; None or null values: no number.
+        ``rho`` and its interval ``low``, ``high``, for the title; None or null values: no number.
     """
-    column, label = PREDICTORS[predictor]
     gain = residues["local_cc_enhanced"] - residues["local_cc_deposited"]
-    drawn = pd.DataFrame({"x": residues[column], "gain": gain}).dropna()
+    drawn = pd.DataFrame({"x": residues[predictor], "gain": gain}).dropna()
     figure, axes = _figure()
     style: dict[str, Any] = {
         "s": 9,
@@ -224,7 +224,9 @@ def plot_support(residues: pd.DataFrame, predictor: str, rank: Mapping[str, Any]
     if drawn["x"].nunique() >= 10 and len(drawn) >= 50:
         tenths = drawn.groupby(pd.qcut(drawn["x"], 10, duplicates="drop"), observed=True).median()
         axes.plot(tenths["x"], tenths["gain"], color="black", lw=1.6, marker="o", ms=3)
-    axes.set(xlabel=label, ylabel="gain in local correlation", title=_rank_title(rank))
+    axes.set(
+        xlabel=PREDICTORS[predictor], ylabel="gain in local correlation", title=_rank_title(rank)
+    )
     return figure
 
 
@@ -346,11 +348,11 @@ def _averaged(values: "pd.Series[Any]", step: int) -> NDArray[np.float64]:
 
 
 def _rank_title(rank: Mapping[str, Any] | None) -> str:
-    if rank is None or rank["spearman"] is None:
+    if rank is None or rank["rho"] is None:
         return "rank correlation: –"
-    interval: Sequence[float] | None = rank["interval"]
-    between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-    return f"rank correlation {rank['spearman']:.2f}{between}".replace("-", "−")
+    known = rank["low"] is not None
+    between = f" ({rank['low']:.2f} to {rank['high']:.2f})" if known else ""
+    return f"rank correlation {rank['rho']:.2f}{between}".replace("-", "−")
 
 
 def _two_decimals(attribute: re.Match[str]) -> str:

@@ -18,6 +18,8 @@ from cryoready.density.contour import matching_contour
 from cryoready.metrics.evaluate import PEERS
 from cryoready.report.evaluation_plots import (
     MAPS,
+    OUTCOMES,
+    PREDICTORS,
     chains_to_draw,
     plot_against_diagonal,
     plot_fsc,
@@ -159,6 +161,7 @@ def _write(path: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": write_number, "percent": _percent}
+    environment.globals |= {"predictors": PREDICTORS, "outcomes": OUTCOMES}
     environment.globals |= {
         "reference_scores": REFERENCE_SCORES,
         "by_key": BY_KEY,
@@ -295,14 +298,14 @@ def _support_figures(
     residues: pd.DataFrame, support: Sequence[Mapping[str, Any]]
 ) -> dict[str, Markup]:
     """The gain against the local resolution, or the Q of the input without it, and the B-factor."""
-    gains = [row for row in support if row["quantity"] == "gain in local correlation"]
-    ranks = {row["predictor"]: row for row in gains}
-    data = "local resolution" if "local_resolution" in residues else "Q of the input"
+    ranks = {row["predictor"]: row for row in support if row["outcome"] == "gain"}
+    data = "local_resolution" if "local_resolution" in residues else "q_deposited"
     figures = {}
-    for predictor in (data, "B-factor"):
-        if ranks.get(predictor, {}).get("spearman") is not None:
+    for predictor in (data, "b_iso"):
+        if ranks.get(predictor, {}).get("rho") is not None:
             figure = plot_support(residues, predictor, ranks[predictor])
-            figures[predictor] = _figure(figure, f"Gain in local correlation against {predictor}")
+            name = f"Gain in local correlation against {PREDICTORS[predictor]}"
+            figures[predictor] = _figure(figure, name)
     return figures
 
 
