@@ -31,8 +31,17 @@ ENHANCED = DEPOSITED | {
 }
 
 
+# what an evaluation says of an entry of which little is known
+NOTHING = {
+    **{"title": None, "split": None, "resolution": None, "resolution_from": None},
+    **{"contour_from": None, "expected_q": None, "half_maps": None, "support": None},
+    **{"reference": None, "built_model": None, "suppressed": None, "model_fits": None},
+    **{"left_out": {}, "warnings": [], "provenance": {}},
+}
+
+
 def evaluation(**changes):
-    return {
+    return NOTHING | {
         **{"id": "EMD-1234", "title": "A map", "resolution": 3.3, "resolution_from": "sheet"},
         "contour": 0.5,
         **{"weights": "starter", "shape": [40, 44, 48], "voxel_size": [1.3, 1.3, 1.3]},
@@ -116,7 +125,7 @@ def bare(path, **changes):
     minimum = {"id": "mine", "weights": "starter", "shape": [40, 44, 48], "voxel_size": [1.3] * 3}
     minimum["contour"] = 0.5
     tables = {"curves": curves()[:0], "residues": pd.DataFrame(), "chains": pd.DataFrame()}
-    write_entry_page(path, minimum | changes, maps=maps(), **tables)
+    write_entry_page(path, NOTHING | minimum | changes, maps=maps(), **tables)
     return path.read_text()
 
 

@@ -44,13 +44,6 @@ SPLIT_NOTES = {
     "val": "used for selection",
     "train": "used for training: not evidence",
 }
-OPTIONAL: dict[str, Any] = {
-    **{"title": None, "split": None, "resolution": None, "resolution_from": None},
-    **{"contour_from": None, "expected_q": None, "half_maps": None, "support": None},
-    **{"reference": None, "built_model": None, "suppressed": None},
-    "model_fits": None,
-    **{"left_out": {}, "warnings": [], "provenance": {}},
-}
 UNFIT = ("Not judged: the model does not fit the deposited map", "none")
 RESIDUE_STEP = 0.02  # of Q: a smaller change of a residue is not counted
 STRIPS, CHAIN_PLOTS = 40, 12  # at most so many chains are drawn
@@ -80,7 +73,6 @@ def write_entry_page(
     maps
         before and after, on one grid.
     """
-    evaluation = OPTIONAL | dict(evaluation)
     names = [name for name in ("deposited", "enhanced", *PEERS) if evaluation.get(name)]
     scores = {name: evaluation[name] for name in names}
     polymer = None if residues.empty else _polymer(residues)
@@ -125,8 +117,7 @@ def write_summary_page(path: Path, evaluations: Sequence[Mapping[str, Any]]) -> 
         not fit, count neither in the headline nor in the medians.
     """
     order = [None, "test", "val", "train"]
-    entries = [OPTIONAL | dict(evaluation) for evaluation in evaluations]
-    entries.sort(key=lambda entry: max(order.index(entry["split"]), 1))
+    entries = sorted(evaluations, key=lambda entry: max(order.index(entry["split"]), 1))
     evidence = [
         entry
         for entry in entries
