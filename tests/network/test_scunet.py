@@ -20,6 +20,7 @@ from cryoready.network.scunet import (
     _Roll,
     cut_windows,
     join_windows,
+    with_skip,
 )
 
 PRECISION = {torch.float64: 3e-8, torch.float32: 1e-6}  # the reference is stored as float32
@@ -252,14 +253,58 @@ def test_a_training_starts_with_an_output_of_the_size_of_the_input():
     assert 0.2 < ratio < 10
 
 
-def test_every_weight_learns_except_eps():
-    network = SCUNet(Architecture(width=8, norm="voxel"))
+def test_a_skip_starts_with_the_input_unchanged():
+    network = SCUNet(Architecture(width=8, skip=True))
+    x = torch.rand(1, 1, 24, 24, 24) * 100
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), x)
+
+
+def test_a_skip_can_be_given_to_weights_without():
+    network = SCUNet(Architecture(width=8, norm="voxel", scale=100.0))
+    randomise(network)
+    x = torch.rand(1, 1, 24, 24, 24) * 100
+    with torch.no_grad():
+        expected = 0.3 * x + 0.7 * network(x)
+        skipping = with_skip(network, share=0.3)
+        assert relative_rms(skipping(x), expected.numpy()) < 1e-4
+    assert with_skip(skipping) is skipping
+
+
+def receptive_field(branches):
+    """Voxels of the output of one block that feel one voxel of its input."""
+    block = SwinConvBlock(Architecture(width=8, norm="voxel", branches=branches), 8, shifted=False)
+    randomise(block)
+    x = torch.rand(1, 8, 9, 9, 9)
+    moved = x.clone()
+    moved[:, :, 4, 4, 3] += 1  # the first voxel of its window along x
+    with torch.no_grad():
+        felt = (block(moved) - block(x)).abs().amax((0, 1)) > 1e-6
+    return felt
+
+
+def test_branches_differ_in_what_a_voxel_sees():
+    convolution, attention = (receptive_field(kind) for kind in ("convolution", "attention"))
+    window = torch.zeros(9, 9, 9, dtype=torch.bool)
+    window[3:6, 3:6, 3:6] = True
+    assert torch.equal(attention, window)
+    near = torch.zeros(9, 9, 9, dtype=torch.bool)
+    near[2:7, 2:7, 1:6] = True  # two 3x3x3 convolutions
+    assert torch.equal(convolution, near)
+    assert torch.equal(receptive_field("both"), window | near)
+
+
+@pytest.mark.parametrize("branches", ["both", "convolution", "attention"])
+def test_every_weight_learns_except_eps(branches):
+    network = SCUNet(Architecture(width=8, norm="voxel", branches=branches, skip=True))
     randomise(network)
     with torch.autocast("cpu", torch.bfloat16):
         output = network(torch.rand(2, 1, 48, 24, 24) * 100)
     output.float().square().mean().backward()
     still = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()}
-    assert {name.split(".")[-1] for name in still} == {"eps"}
+    assert {name.split(".")[-1] for name in still} == (
+        {"eps"} if branches != "attention" else set()
+    )
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
@@ -286,6 +331,7 @@ def test_a_stage_narrower_than_a_head_has_one_head():
         ({"blocks": 1.5}, "blocks"),
         ({"blocks": True}, "blocks"),
         ({"norm": "batch"}, "norm"),
+        ({"branches": "none"}, "branches must be one of both"),
         ({"box": 50}, "multiple of 24"),
         ({"scale": 0.0}, "scale"),
         ({"scale": float("nan")}, "scale"),

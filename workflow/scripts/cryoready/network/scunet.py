@@ -6,7 +6,7 @@ published weights; every other value of `Architecture` is a variant of ours.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _LEVELS = 3  # halvings of the grid between the head and the body
+_BRANCHES = ("both", "convolution", "attention")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Architecture:
     scale
         the network works on values divided by this; 1 as published. Input and output keep their
         unit. With inputs of 0-100, 100 lets a training from scratch start with unit activations.
+    branches
+        "both" as published; "convolution" or "attention": all channels of a block take this way.
+    skip
+        the output is a learnt share of the input plus what the layers add: what the network does
+        not know stays as it was. A training from scratch starts with the input unchanged.
     """
 
     width: int = 32
@@ -51,6 +57,8 @@ class Architecture:
     norm: str = "frn"
     box: int = 48
     scale: float = 1.0
+    branches: str = "both"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "blocks", "head_dim", "window", "mlp_ratio", "box"):
@@ -63,8 +71,10 @@ class Architecture:
                 f"half of width {self.width} must be a multiple or a divisor of head_dim "
                 f"{self.head_dim}"
             )
-        if self.norm not in tuple(_NORMS):
-            raise ValueError(f"norm must be one of {', '.join(_NORMS)}, got {self.norm!r}")
+        for name, known in (("norm", tuple(_NORMS)), ("branches", _BRANCHES)):
+            if getattr(self, name) not in known:
+                choices = ", ".join(known)
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         if self.box % self.multiple:
             raise ValueError(f"box must be a multiple of {self.multiple}, got {self.box}")
         if type(self.scale) not in (int, float) or not 0 < self.scale < float("inf"):
@@ -85,6 +95,8 @@ class SCUNet(nn.Module):
         when an edge of the input is not a multiple of `multiple` voxels.
     """
 
+    skip: nn.Parameter
+
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()
         self.architecture = a = architecture or Architecture()
@@ -100,6 +112,10 @@ class SCUNet(nn.Module):
         self.m_tail = nn.Sequential(nn.Conv3d(w, 1, 3, padding=1, bias=False))
         self.apply(_initialise)
         _damp_residuals(self)
+        if a.skip:
+            self.skip = nn.Parameter(torch.ones(()))
+            for weight in self.m_tail.parameters():
+                nn.init.zeros_(weight)
 
     @property
     def multiple(self) -> int:
@@ -123,8 +139,8 @@ class SCUNet(nn.Module):
         y = self.m_up3(y + x4)
         y = self.m_up2(y + x3)
         y = self.m_up1(y + x2)
-        enhanced: Tensor = self.m_tail(y + x1)
-        return enhanced * self.architecture.scale
+        enhanced: Tensor = self.m_tail(y + x1) * self.architecture.scale
+        return enhanced + self.skip * x if self.architecture.skip else enhanced
 
 
 def _stage(a: Architecture, level: int) -> list[nn.Module]:
@@ -152,21 +168,32 @@ class SwinConvBlock(nn.Module):
     def __init__(self, a: Architecture, channels: int, *, shifted: bool) -> None:
         super().__init__()
         half = channels // 2
+        self.shares = {
+            "both": (half, half),
+            "convolution": (channels, 0),
+            "attention": (0, channels),
+        }[a.branches]
+        convolved, attended = self.shares
         self.conv1_1 = nn.Conv3d(channels, channels, 1)
-        self.conv_block = nn.Sequential(
-            nn.Conv3d(half, half, 3, padding=1, bias=False),
-            _NORMS[a.norm](half),
-            nn.Conv3d(half, half, 3, padding=1, bias=False),
-            _NORMS[a.norm](half),
-        )
-        self.trans_block = WindowTransformer(a, half, shift=a.window // 2 if shifted else 0)
+        if convolved:
+            self.conv_block = nn.Sequential(
+                nn.Conv3d(convolved, convolved, 3, padding=1, bias=False),
+                _NORMS[a.norm](convolved),
+                nn.Conv3d(convolved, convolved, 3, padding=1, bias=False),
+                _NORMS[a.norm](convolved),
+            )
+        if attended:
+            shift = a.window // 2 if shifted else 0
+            self.trans_block = WindowTransformer(a, attended, shift=shift)
         self.conv1_2 = nn.Conv3d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, z, y, x) -> the same shape."""
-        u, v = self.conv1_1(x).chunk(2, dim=1)
-        u = u + self.conv_block(u)
-        v = self.trans_block(v)
+        u, v = self.conv1_1(x).split(self.shares, dim=1)
+        if u.shape[1]:
+            u = u + self.conv_block(u)
+        if v.shape[1]:
+            v = self.trans_block(v)
         mixed: Tensor = self.conv1_2(torch.cat((u, v), dim=1))
         return x + mixed
 
@@ -424,6 +451,22 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def with_skip(network: SCUNet, *, share: float = 0.5) -> SCUNet:
+    """A network with a skip whose output is ``share`` · input + (1 - ``share``) · that of before.
+
+    A start for training from weights without a skip; one that has it is returned as it is.
+    """
+    if network.architecture.skip:
+        return network
+    wanted = SCUNet(replace(network.architecture, skip=True))
+    wanted.load_state_dict(network.state_dict(), strict=False)
+    wanted.skip.fill_(share)
+    for weight in wanted.m_tail.parameters():
+        weight.mul_(1 - share)
+    return wanted
 
 
 @torch.no_grad()
