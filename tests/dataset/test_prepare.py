@@ -9,8 +9,13 @@ from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Grid, Volume
 from cryoready.core.whole_files import file_sha256
-from cryoready.dataset.pairs import choose_boxes, cut_boxes, write_pair
-from cryoready.dataset.prepare import entry_seed, prepare_pair, prepare_simulated_pair
+from cryoready.dataset.pairs import choose_boxes, cut_boxes, write_pair, write_targets
+from cryoready.dataset.prepare import (
+    entry_seed,
+    prepare_pair,
+    prepare_simulated_pair,
+    residue_resolution,
+)
 from cryoready.density.simulate import simulate_density
 from cryoready.files.maps import read_map
 
@@ -150,3 +155,43 @@ def test_a_written_pair_can_be_read_and_traced_back(tmp_path):
     np.testing.assert_array_equal(written.data, pair.map.data)
     np.testing.assert_allclose(written.origin, pair.map.origin, atol=1e-4)
     assert f"{len(corners)} boxes" in line
+
+
+def test_a_local_target_is_softer_where_the_map_is_blurred():
+    """Two residues, one in sharp density and one in soft: only the second loses its peak."""
+    atoms = chain(n=20, spread=4.0)
+    near, far = atoms.coords, atoms.coords + np.array([0.0, 0.0, 40.0])
+    both = Atoms(**{name: np.concatenate([v, v]) for name, v in vars(atoms).items()})
+    both = Atoms(
+        **{
+            **vars(both),
+            "coords": np.concatenate([near, far]),
+            "residue_number": np.repeat([1, 2], 20),
+        }
+    )
+    grid = Grid((64, 60, 100), np.ones(3), np.zeros(3))
+    sharp, soft = (
+        simulate_density(c, np.full(20, 6.0), s, grid) for c, s in ((near, 0.7), (far, 4))
+    )
+    volume = Volume.on(grid, sharp.data + soft.data)
+    resolution = residue_resolution(volume, both)
+    assert resolution[:20].max() < 4 < resolution[20:].min()
+    uniform, local = (
+        prepare_pair(volume, both, resolution=3.0, seed=1, local_target=how).target.data
+        for how in (False, True)
+    )
+    half = 52  # between the two, along x
+    loss = [
+        local[..., part].max() / uniform[..., part].max()
+        for part in (slice(half), slice(half, None))
+    ]
+    assert loss[1] < 0.7 * loss[0]
+
+
+def test_local_targets_lie_in_the_same_boxes(tmp_path):
+    atoms = chain()
+    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1, minimum_voxels=60)
+    (tmp_path / "index.tsv").write_text("box\tz\ty\tx\n0\t0\t1\t2\n")
+    write_targets(pair, str(tmp_path / "index.tsv"), str(tmp_path / "targets.npy"), 48)
+    (box,) = np.load(tmp_path / "targets.npy")
+    np.testing.assert_allclose(box, pair.target.data[0:48, 1:49, 2:50], atol=5e-4)

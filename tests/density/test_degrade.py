@@ -1,143 +1,129 @@
-"""The physics of the simulated degradation, measured on what it returns."""
+"""The physics of the instrument, measured on densities."""
 
 import numpy as np
 import pytest
 from scipy import fft
 
-from cryoready.core.fourier import frequency_radius, shell_index
-from cryoready.core.volume import Grid, Volume
 from cryoready.density.degrade import (
-    Degradation,
-    degrade,
-    draw_degradation,
-    empty_region,
-    fill_solvent,
-    half_map_fsc,
-    local_b_factors,
+    Transfer,
+    b_decay,
+    coherence_envelope,
+    directional_decay,
+    draw_transfer,
+    low_frequencies,
+    missing_cone,
+    transfer,
 )
-from cryoready.density.simulate import simulate_density
+from cryoready.density.gaussians import sum_of_gaussians
+from cryoready.density.spectrum import Frequencies
 
-GRID = Grid((72, 72, 72), np.ones(3), np.zeros(3))
-PLAIN = Degradation(
-    resolution=4.0, b_factor=0, sharpening=0, fsc_slope=0.02, fsc_weighting=False, lowpass=0
-)
+SHAPE = (48, 50, 45)
+X = np.array([0.0, 0.0, 1.0])
 
 
 @pytest.fixture(scope="module")
 def particle():
-    """Random atoms that fill the whole box: the occupied share is 1."""
-    coords = np.random.default_rng(0).uniform(0, 72, (6000, 3))
-    return simulate_density(coords, np.full(6000, 6.0), 0.6, GRID)
-
-
-def shells():
-    radius = frequency_radius(GRID.shape, GRID.voxel_size)
-    index = shell_index(radius, 1 / 72)
-    return radius, index, np.bincount(index.ravel(), radius.ravel()) / np.bincount(index.ravel())
-
-
-def correlation(a, b):
-    """FSC of two volumes by shells of 1/72 1/Å."""
-    _, index, _ = shells()
-    f, g = fft.rfftn(a.data), fft.rfftn(b.data)
-
-    def total(values):
-        return np.bincount(index.ravel(), values.ravel())
-
-    cross = total((f * g.conj()).real)
-    return cross / np.sqrt(total(np.abs(f) ** 2) * total(np.abs(g) ** 2))
-
-
-def test_half_map_fsc_crosses_0143_at_the_resolution():
-    for resolution in (3.0, 4.2, 6.0):
-        at = half_map_fsc(np.array([1 / resolution], dtype=np.float32), resolution, 0.03)
-        assert at[0] == pytest.approx(0.143, abs=1e-4)
-
-
-def test_two_degraded_maps_agree_as_the_requested_fsc_demands(particle):
-    """FSC of two full maps with independent noise is SSNR/(1 + SSNR), SSNR = 2 FSC/(1 - FSC)."""
-    first, second = (
-        degrade(particle, PLAIN, np.random.default_rng(seed), occupied=1.0) for seed in (1, 2)
-    )
-    _, _, s = shells()
-    fsc = half_map_fsc(s.astype(np.float32), PLAIN.resolution, PLAIN.fsc_slope)
-    ssnr = 2 * fsc / (1 - fsc)
-    inner = slice(4, int(72 / 3.2))
-    measured = correlation(first, second)[inner]
-    np.testing.assert_allclose(measured, (ssnr / (1 + ssnr))[inner], atol=0.06)
-
-
-def test_b_factor_is_the_slope_of_the_wilson_plot(particle):
-    """ln(|F_B|²/|F|²) = -B s²/2 for amplitudes that fall as exp(-B s²/4)."""
-    how = Degradation(4.0, 120.0, 0, 0.02, False, 0)
-    radius, index, s = shells()
-    blurred = degrade(particle, how, np.random.default_rng(0), occupied=1e9)  # hardly any noise
-
-    def power(volume):
-        return np.bincount(index.ravel(), (np.abs(fft.rfftn(volume.data)) ** 2).ravel())
-
-    fit = slice(3, int(72 / 4.5))
-    slope = np.polyfit(s[fit] ** 2, np.log(power(blurred) / power(particle))[fit], 1)[0]
-    assert -2 * slope == pytest.approx(120, rel=0.03)
-    assert radius.max() > s[fit].max()
-
-
-def test_sharpening_undoes_the_b_factor_up_to_the_resolution(particle):
-    how = Degradation(4.0, 100.0, 100.0, 0.02, False, 0)
-    restored = degrade(particle, how, np.random.default_rng(0), occupied=1e9)
-    agreement = correlation(restored, particle)
-    assert agreement[1 : 72 // 4].min() > 0.99
-
-
-def test_less_occupied_boxes_have_more_noise(particle):
-    """The noise fills the box, the signal only a share of it: the SSNR is that of the particle."""
-    rng = np.random.default_rng
-    noise = [
-        (degrade(particle, PLAIN, rng(1), occupied=o).data - particle.data).std()
-        for o in (1.0, 0.25)
-    ]
-    assert noise[1] / noise[0] == pytest.approx(2, rel=0.02)
-
-
-def test_lowpass_removes_what_is_finer(particle):
-    how = Degradation(3.0, 0, 0, 0.02, False, 6.0)
-    filtered = degrade(particle, how, np.random.default_rng(0), occupied=1.0)
-    radius, _, _ = shells()
-    power = np.abs(fft.rfftn(filtered.data)) ** 2
-    assert power[radius > 1 / 4].sum() < 1e-3 * power[radius > 0].sum()
-
-
-def test_draws_are_reproducible_and_near_the_resolution():
-    first, second = (draw_degradation(np.random.default_rng(7), 4.0) for _ in range(2))
-    assert first == second
-    assert 3.0 <= first.resolution <= 4.2
-    assert draw_degradation(np.random.default_rng(8), 4.0) != first
-
-
-def test_local_b_factors_are_bounded_and_smooth():
+    """Random atoms that fill the whole box."""
     rng = np.random.default_rng(0)
-    coords = rng.uniform(0, 100, (2000, 3))
-    b = local_b_factors(coords, np.random.default_rng(1), 80.0)
-    assert b.min() >= 0
-    assert b.max() <= 80
-    near = local_b_factors(coords + 0.5, np.random.default_rng(1), 80.0)
-    assert np.abs(near - b).max() < 6
+    coords = rng.uniform(0, 50, (3000, 3)).astype(np.float32)
+    columns = np.full(3000, 6, dtype=np.float32), np.full(3000, 0.8, dtype=np.float32)
+    return sum_of_gaussians(coords, *columns, shape=SHAPE)
 
 
-def test_solvent_fills_only_what_was_masked():
-    data = np.zeros((40, 40, 40), dtype=np.float32)
-    data[10:30, 10:30, 10:30] = np.random.default_rng(0).uniform(1, 2, (20, 20, 20))
-    volume = Volume(data, np.ones(3), np.zeros(3))
-    empty = empty_region(volume.data)
-    assert empty.sum() == 40**3 - 20**3
-    rng = np.random.default_rng(3)
-    filled = fill_solvent(volume, empty, sigma=0.3, resolution=4.0, rng=rng)
-    outside = np.ones_like(empty)
-    outside[8:32, 8:32, 8:32] = False
-    assert filled.data[outside].std() == pytest.approx(0.3, rel=0.1)
-    np.testing.assert_array_equal(filled.data[16:24, 16:24, 16:24], data[16:24, 16:24, 16:24])
+@pytest.fixture(scope="module")
+def frequencies(particle):
+    return Frequencies.of(particle, 1.0)
 
 
-def test_a_map_without_a_mask_has_no_empty_region():
-    noise = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
-    assert not empty_region(noise).any()
+def filtered(density, frequencies, gain):
+    return frequencies.to_density(fft.rfftn(density) * gain)
+
+
+@pytest.mark.parametrize("b_factor", [-60.0, 120.0])
+def test_b_factor_is_the_slope_of_the_wilson_plot(particle, frequencies, b_factor):
+    """ln(|F_B|²/|F|²) = -B s²/2 for amplitudes that fall as exp(-B s²/4)."""
+    blurred = filtered(particle, frequencies, b_decay(frequencies, b_factor))
+
+    fit = slice(4, 14)  # 1/12.5 to 1/3.6 1/Å
+
+    def log_power(density):
+        return np.log(frequencies.shell_means(np.abs(fft.rfftn(density)) ** 2)[fit])
+
+    s = (np.arange(4, 14) + 0.5) * frequencies.shell_width
+    slope = np.polyfit(s**2, log_power(blurred) - log_power(particle), 1)[0]
+    assert -2 * slope == pytest.approx(b_factor, rel=0.02)
+
+
+def test_b_factor_widens_a_gaussian_atom(frequencies):
+    """B = 8π² <u²>: an atom of σ 0.9 Å with 100 Å² is an atom of σ √(0.81 + 100/8π²) Å."""
+    centre = np.array([[24.0, 25.0, 22.0]], dtype=np.float32)
+    one = np.ones(1, dtype=np.float32)
+    sharp = sum_of_gaussians(centre, one, 0.9 * one, shape=SHAPE)
+    wide = sum_of_gaussians(centre, one, np.sqrt(0.81 + 100 / (8 * np.pi**2)) * one, shape=SHAPE)
+    blurred = filtered(sharp, frequencies, b_decay(frequencies, 100.0))
+    np.testing.assert_allclose(blurred, wide, atol=1e-3 * wide.max())
+
+
+def test_directional_b_blurs_one_direction_only(frequencies):
+    waves = np.zeros((2, *SHAPE), dtype=np.float32)
+    waves[0] += np.cos(2 * np.pi * 9 * np.arange(45) / 45)  # along x, period 5 Å
+    waves[1] += np.cos(2 * np.pi * 10 * np.arange(50) / 50)[:, None]  # along y, period 5 Å
+    gain = directional_decay(frequencies, 80.0, X)
+    along, across = (filtered(wave, frequencies, gain).std() / wave.std() for wave in waves)
+    assert along == pytest.approx(np.exp(-80 / 25 / 4), rel=1e-4)
+    assert across == pytest.approx(1, rel=1e-4)
+
+
+def test_isotropic_b_is_three_directional_ones(frequencies):
+    z, y, x = (directional_decay(frequencies, 50.0, axis) for axis in np.eye(3))
+    np.testing.assert_allclose(z * y * x, b_decay(frequencies, 50.0), rtol=1e-4)
+
+
+def test_missing_cone_takes_its_share_of_the_sphere(frequencies):
+    """Two cones of half angle θ hold 1 - cos θ of all directions."""
+    lost = 1 - missing_cone(frequencies, 30.0, 0.7, X)
+    sphere = (frequencies.radius > 0.2) & (frequencies.radius < 0.45)
+    doubled = np.where(frequencies.axes[2] > 0, 2.0, 1.0) * sphere  # rfftn holds one half
+    share = (lost * doubled).sum() / (0.7 * doubled.sum())
+    assert share == pytest.approx(1 - np.cos(np.radians(30)), rel=0.03)
+    assert lost[0, 0, 10] == pytest.approx(0.7)
+    assert lost[10, 0, 0] == 0
+    assert lost[0, 0, 0] == 0  # the mean stays
+
+
+def test_low_frequencies_change_and_high_ones_do_not(frequencies):
+    gain = low_frequencies(frequencies, -0.6, 1000.0)
+    assert gain[0, 0, 0] == pytest.approx(0.4)
+    np.testing.assert_allclose(gain[frequencies.radius > 0.2], 1, atol=1e-4)
+
+
+def test_coherence_envelope_at_one_frequency(frequencies):
+    """300 kV, 2 µm, 0.05 mrad, 5 Å: path difference Δf λ s - Cs λ³ s³ = 78.8 - 1.65 Å."""
+    envelope = coherence_envelope(frequencies, 2e4, 5e-5)
+    expected = np.exp(-((np.pi * 5e-5 / 0.0197 * (78.8 - 1.651)) ** 2))
+    assert envelope[0, 10, 0] == pytest.approx(expected, rel=1e-3)  # s = 10/50
+    np.testing.assert_array_equal(coherence_envelope(frequencies, 2e4, 0.0), 1)
+
+
+def test_a_perfect_instrument_changes_nothing(frequencies):
+    perfect = Transfer(0, 0, X, 0, 0, 0, 100, 1e4, 0)
+    np.testing.assert_array_equal(transfer(frequencies, perfect), 1)
+
+
+def test_no_factor_moves_density(particle, frequencies):
+    """Real, centrosymmetric factors commute with inversion: nothing is shifted or mirrored."""
+    gain = transfer(frequencies, draw_transfer(np.random.default_rng(4), 4.0))
+
+    def inverted(density):
+        return np.roll(density[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
+
+    there = filtered(inverted(particle), frequencies, gain)
+    np.testing.assert_allclose(
+        there, inverted(filtered(particle, frequencies, gain)), atol=1e-4 * particle.max()
+    )
+
+
+def test_draws_repeat_by_seed():
+    first, second, other = (draw_transfer(np.random.default_rng(s), 4.0) for s in (7, 7, 8))
+    assert first.b_factor == second.b_factor != other.b_factor
+    np.testing.assert_array_equal(first.direction, second.direction)

@@ -75,7 +75,13 @@ def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np
     return stack
 
 
-def make_pair(entry_id: str, sources: Mapping[str, str], settings: Mapping[str, Any]) -> Pair:
+def make_pair(
+    entry_id: str,
+    sources: Mapping[str, str],
+    settings: Mapping[str, Any],
+    *,
+    local_target: bool = False,
+) -> Pair:
     """The pair of an entry; simulated if it has no map.
 
     Parameters
@@ -86,6 +92,8 @@ def make_pair(entry_id: str, sources: Mapping[str, str], settings: Mapping[str, 
         paths by role: ``model``, and as far as there are ``map`` and ``metadata``.
     settings
         ``seed``, ``boxes``, and the sheet's ``resolution``, ``voxel_size``, ``mask_radius``.
+    local_target
+        whether the target is as sharp as an experimental map at each residue.
     """
     resolution = settings["resolution"]
     if resolution is None and "metadata" in sources:
@@ -102,7 +110,16 @@ def make_pair(entry_id: str, sources: Mapping[str, str], settings: Mapping[str, 
         seed=seed,
         minimum_voxels=edge,
         mask_radius=settings["mask_radius"],
+        local_target=local_target,
     )
+
+
+def write_targets(pair: Pair, index: str, to: str, edge_voxels: int) -> None:
+    """Write the target of ``pair`` in the boxes of ``index`` (TSV): (n, edge, edge, edge), 0-1."""
+    corners = pd.read_csv(index, sep="\t")[["z", "y", "x"]].to_numpy()
+    boxes = [extract_box(pair.target.data, (z, y, x), edge_voxels) for z, y, x in corners]
+    with written_whole(Path(to)) as part, part.open("wb") as file:
+        np.save(file, np.stack(boxes).astype(np.float16))
 
 
 def write_pair(

@@ -4,28 +4,24 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.volume import Grid, Volume
-from cryoready.density.degrade import (
-    degrade,
-    draw_degradation,
-    empty_region,
-    fill_solvent,
-    local_b_factors,
-)
+from cryoready.core.residues import residue_groups
+from cryoready.core.volume import Grid, Vector, Volume
+from cryoready.density.atom_resolution import resolution_from_qscore
 from cryoready.density.masks import BoolArray, mask_from_atoms, soften
 from cryoready.density.normalise import intensity_scale, normalise
 from cryoready.density.resample import resample, spaced_grid
 from cryoready.density.simulate import simulate_density, target_sigma
+from cryoready.density.solvent import empty_region, fill_solvent
+from cryoready.density.synthesis import draw_recipe, synthesise
 from cryoready.files.models import atomic_numbers
+from cryoready.metrics.qscore import SIGMA, expected_q, place_probes, qscore
 
 MODEL_ZONE = 4.0  # Å around atoms: where a box counts as occupied
-ATOM_SIGMA = 0.45  # Å: width of an atom at rest in a simulated map
 SIMULATED_MARGIN = 12.0  # Å of solvent around a simulated structure
-
-MASKED_SHARE = 0.5  # of the simulated maps are masked around the particle, as depositors do
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def _scaled(volume: Volume) -> Volume:
     return Volume.on(volume.grid, normalise(volume.data, intensity_scale(volume.data)))
 
 
-def _target(atoms: Atoms, grid: Grid, resolution: float) -> Volume:
+def _target(atoms: Atoms, grid: Grid, resolution: ArrayLike) -> Volume:
     weight = atomic_numbers(atoms.element) * atoms.occupancy
     return simulate_density(atoms.coords, weight, target_sigma(resolution), grid)
 
@@ -66,6 +62,7 @@ def prepare_pair(
     spacing: float = 1.0,
     minimum_voxels: int = 1,
     mask_radius: float | None = None,
+    local_target: bool = False,
 ) -> Pair:
     """A pair from an experimental map and the model fitted into it.
 
@@ -85,6 +82,8 @@ def prepare_pair(
         smaller maps are extended to this many voxels an axis.
     mask_radius
         Å; keep only the density this near to the model (for boxes with unmodelled neighbours).
+    local_target
+        make the target of each residue as sharp as the map is there (`residue_resolution`).
 
     Raises
     ------
@@ -110,7 +109,21 @@ def prepare_pair(
             experimental, empty, sigma=sigma, resolution=resolution, rng=rng
         )
     zone = mask_from_atoms(atoms.coords, grid, MODEL_ZONE)
-    return Pair(_scaled(experimental), _scaled(_target(atoms, grid, resolution)), zone, resolution)
+    sharpness = residue_resolution(volume, atoms) if local_target else resolution
+    return Pair(_scaled(experimental), _scaled(_target(atoms, grid, sharpness)), zone, resolution)
+
+
+def residue_resolution(volume: Volume, atoms: Atoms) -> Vector:
+    """Å at each atom, (n,): of maps that have the mean Q-score of its residue in ``volume``.
+
+    The idea is of EMReady's later versions; hydrogens have the value of their residue.
+    """
+    heavy = np.flatnonzero(atoms.heavy)
+    q = qscore(volume, place_probes(atoms.coords[heavy]), sigma=SIGMA)
+    residue, first = residue_groups(atoms)
+    total = np.bincount(residue[heavy], q, minlength=len(first))
+    count = np.bincount(residue[heavy], minlength=len(first))
+    return resolution_from_qscore((total / np.maximum(count, 1))[residue], expected_q)
 
 
 def prepare_simulated_pair(
@@ -121,7 +134,7 @@ def prepare_simulated_pair(
     spacing: float = 1.0,
     minimum_voxels: int = 1,
 ) -> Pair:
-    """A pair whose map is simulated from ``atoms`` and degraded (`density.degrade`).
+    """A pair whose map is simulated from ``atoms`` and degraded (`density.synthesis`).
 
     ``resolution`` (Å) is drawn between 3 and 6 when it is not given.
     """
@@ -132,15 +145,15 @@ def prepare_simulated_pair(
     voxels = np.ceil((atoms.coords.max(axis=0) + SIMULATED_MARGIN - low) / spacing).astype(int)
     nz, ny, nx = (int(n) for n in np.maximum(voxels, minimum_voxels))
     grid = Grid((nz, ny, nx), np.full(3, spacing), low)
-    b_factor = local_b_factors(atoms.coords, rng, largest=rng.uniform(0, 100))
-    sigma = np.sqrt(ATOM_SIGMA**2 + b_factor / (8 * np.pi**2))  # B = 8π² <u²>
     weight = atomic_numbers(atoms.element) * atoms.occupancy
-    clean = simulate_density(atoms.coords, weight, sigma, grid)
+    coords = (atoms.coords - low).astype(np.float32)
+    measured, target = synthesise(
+        coords,
+        weight.astype(np.float32),
+        draw_recipe(rng, resolution),
+        rng,
+        shape=grid.shape,
+        spacing=spacing,
+    )
     zone = mask_from_atoms(atoms.coords, grid, MODEL_ZONE)
-    how = draw_degradation(rng, resolution)
-    degraded = degrade(clean, how, rng, occupied=float(zone.mean()))
-    if rng.random() < MASKED_SHARE:
-        kept = mask_from_atoms(atoms.coords, grid, rng.uniform(4.0, 10.0))
-        soft = soften(kept, grid.voxel_size, edge=rng.uniform(1.0, 6.0))
-        degraded = Volume.on(grid, degraded.data * soft)
-    return Pair(_scaled(degraded), _scaled(_target(atoms, grid, resolution)), zone, resolution)
+    return Pair(Volume.on(grid, measured), Volume.on(grid, target), zone, resolution)
