@@ -19,11 +19,48 @@ rule prepare:
         mem_mb=4000,
     params:
         science=science("prepare"),
-        settings=lambda w: {
-            **{key: config["dataset"][key] for key in ("seed", "boxes")},
-            **cells_of(w, "resolution", "voxel_size", "mask_radius"),
-        },
+        settings=prepare_settings,
     message:
         "{wildcards.id}: resample the map to 1 Å, simulate its target from the model, cut boxes"
     script:
         "../scripts/prepare.py"
+
+
+rule local_targets:
+    input:
+        unpack(prepare_input),
+        index="results/work/{id}/boxes.tsv",
+    output:
+        targets="results/work/{id}/local_targets.npy",
+    log:
+        "results/work/{id}/local_targets.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        science=science("local_targets"),
+        settings=prepare_settings,
+    message:
+        "{wildcards.id}: simulate targets that are as sharp as the map is at each residue"
+    script:
+        "../scripts/local_targets.py"
+
+
+rule pack_structures:
+    input:
+        structures_to_pack,
+    output:
+        atoms="results/work/structures.npy",
+        table="results/work/structures.tsv",
+    log:
+        "results/work/structures.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    params:
+        science=science("pack_structures"),
+        settings=structure_settings,
+    message:
+        "pack the atoms of the structures whose maps are simulated in training"
+    script:
+        "../scripts/pack_structures.py"
