@@ -65,6 +65,7 @@ system-packages:
 	$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v git >/dev/null || missing="$$missing git"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
+	command -v mmseqs >/dev/null || missing="$$missing mmseqs2"; \
 	if [ -z "$$missing" ]; then \
 		echo "system packages: nothing is missing"; \
 	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoready.files.sequences import align_sequences
+from cryoready.files.sequences import align_sequences, one_letter_codes
 
 PEPTIDE = ["MET", "ALA", "TRP", "LYS", "PRO", "GLY", "SER", "HIS", "PHE", "ASP"]
 
@@ -38,3 +38,9 @@ def test_amino_acids_are_compared_by_blosum62():
     a = ["TRP", "LYS", "VAL", "GLY", "HIS"]
     b = ["TRP", "LYS", "ILE", "HIS"]
     assert [2, 2] in align_sequences(a, b).tolist()
+
+
+def test_one_letter_codes():
+    """Selenomethionine is methionine (MSE), pseudouridine uridine; a haem and UNK are nothing."""
+    assert one_letter_codes(["ALA", "MSE", "UNK", "HEM", "DG", "DT", "U", "PSU"]) == "AMXXGTUU"
+    assert one_letter_codes([]) == ""

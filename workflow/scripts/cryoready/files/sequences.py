@@ -1,4 +1,4 @@
-"""Sequence alignment: beside `files.models` the only importer of gemmi."""
+"""Sequences and their alignment: beside `files.models` the only importer of gemmi."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOSUM62 = gemmi.AlignmentScoring("b")
+
+
+def one_letter_codes(names: Sequence[str]) -> str:
+    """Sequence of residue names ("ALA", "DG", "U"); modified ones as their parents, others X."""
+    codes = (gemmi.find_tabulated_residue(name).one_letter_code for name in names)
+    return "".join(code.upper() if code.strip() else "X" for code in codes)
 
 
 def align_sequences(a: Sequence[str], b: Sequence[str]) -> NDArray[np.int64]:
