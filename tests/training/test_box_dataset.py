@@ -1,4 +1,4 @@
-"""Training samples: what is drawn, that it repeats, and that it stays a right-handed pair."""
+"""Crops of boxes: what is drawn, and that it stays a right-handed pair."""
 
 import numpy as np
 import pytest
@@ -8,65 +8,74 @@ from cryoready.core.rotations import PROPER_ROTATIONS
 from cryoready.training.box_dataset import BoxDataset, BoxStack
 
 
+def stack_of(path, n, edge=16, seed=0):
+    """``n`` boxes; the target is half of the map."""
+    boxes = np.random.default_rng(seed).random((n, 2, edge, edge, edge)).astype(np.float16)
+    boxes[:, 1] = boxes[:, 0] / 2
+    np.save(path, boxes)
+    return BoxStack.open(path)
+
+
 @pytest.fixture
 def stack(tmp_path):
-    """Two boxes of 30³; the target is half of the map."""
-    boxes = np.random.default_rng(0).random((2, 2, 30, 30, 30)).astype(np.float16)
-    boxes[:, 1] = boxes[:, 0] / 2
-    np.save(tmp_path / "boxes.npy", boxes)
-    return BoxStack.open(tmp_path / "boxes.npy")
-
-
-def sample(dataset, epoch, index):
-    dataset.order(epoch)
-    return [values.numpy()[0] for values in dataset[index]]
+    return stack_of(tmp_path / "boxes.npy", 2)
 
 
 def test_map_and_target_are_turned_and_cut_together(stack):
-    dataset = BoxDataset([stack], 24, seed=5)
-    for epoch in range(5):
-        density, target = sample(dataset, epoch, 1)
-        assert density.shape == (24, 24, 24)
+    dataset = BoxDataset([stack], 12)
+    for seed in range(5):
+        density, target = dataset.sample(np.random.default_rng(seed))
+        assert density.shape == (12, 12, 12)
         np.testing.assert_allclose(target, density / 2, atol=1e-3)
 
 
-def test_a_crop_is_a_properly_rotated_part_of_its_box(stack):
-    density, _ = sample(BoxDataset([stack], 24, seed=1), 3, 0)
-    box = stack.read(0)[0]
+def test_a_crop_is_a_properly_rotated_part_of_a_box(stack):
+    density, _ = BoxDataset([stack], 12).sample(np.random.default_rng(7))
     found = [
-        any(
-            np.array_equal(turn.apply(box)[z : z + 24, y : y + 24, x : x + 24], density)
-            for z in range(7)
-            for y in range(7)
-            for x in range(7)
-        )
+        np.array_equal(turn.apply(stack.read(k)[0])[z : z + 12, y : y + 12, x : x + 12], density)
+        for k in range(2)
         for turn in PROPER_ROTATIONS
+        for z, y, x in np.ndindex(5, 5, 5)
     ]
     assert sum(found) == 1
 
 
-def test_samples_repeat_for_the_same_seed_and_epoch_and_change_otherwise(stack):
-    first = sample(BoxDataset([stack], 24, seed=1), 0, 0)[0]
-    np.testing.assert_array_equal(first, sample(BoxDataset([stack], 24, seed=1), 0, 0)[0])
-    assert not np.array_equal(first, sample(BoxDataset([stack], 24, seed=1), 1, 0)[0])
-    assert not np.array_equal(first, sample(BoxDataset([stack], 24, seed=2), 0, 0)[0])
+def test_a_corner_of_a_box_comes_to_every_corner_of_a_crop_or_is_cut_off(stack):
+    boxes = np.zeros((1, 2, 16, 16, 16), np.float16)
+    boxes[0, :, 0, 0, 0] = 1
+    np.save(stack.path, boxes)
+    dataset = BoxDataset([BoxStack.open(stack.path)], 15)
+    rng = np.random.default_rng(0)
+    seen = {tuple(map(tuple, np.argwhere(dataset.sample(rng)[0]))) for _ in range(400)}
+    corners = {((z, y, x),) for z in (0, 14) for y in (0, 14) for x in (0, 14)}
+    assert seen == corners | {()}
 
 
-def test_every_epoch_sees_every_box_in_another_order(stack):
-    dataset = BoxDataset([stack] * 20, 24, seed=1)
-    orders = [dataset.order(epoch) for epoch in range(3)]
-    assert all(sorted(order) == list(range(40)) for order in orders)
-    assert orders[0] != orders[1]
+def test_an_entry_is_drawn_by_the_root_of_its_boxes(tmp_path):
+    """Of 9 and 1 boxes, chances 3 to 1: 750 of 1000 within 4 standard deviations of 13.7."""
+    stacks = [stack_of(tmp_path / f"{n}.npy", n, edge=4) for n in (9, 1)]
+    np.save(stacks[1].path, np.zeros((1, 2, 4, 4, 4), np.float16))
+    dataset = BoxDataset(stacks, 4)
+    rng = np.random.default_rng(0)
+    large = sum(bool(dataset.sample(rng)[0].any()) for _ in range(1000))
+    assert abs(large - 750) < 55
 
 
-def test_validation_takes_the_central_crop(stack):
-    density, _ = sample(BoxDataset([stack], 24, seed=None), 0, 1)
-    np.testing.assert_array_equal(density, stack.read(1)[0][3:27, 3:27, 3:27])
+def test_by_index_comes_the_central_crop(stack):
+    density, target = BoxDataset([stack], 12)[1]
+    np.testing.assert_array_equal(density[0], stack.read(1)[0][2:14, 2:14, 2:14])
+    np.testing.assert_array_equal(target[0], stack.read(1)[1][2:14, 2:14, 2:14])
 
 
 def test_boxes_smaller_than_the_crop_are_refused(stack):
-    with pytest.raises(CryoreadyError, match="boxes of 30 voxels cannot hold a crop of 48"):
-        BoxDataset([stack], 48, seed=0)
+    with pytest.raises(CryoreadyError, match="boxes of 16 voxels cannot hold a crop of 48"):
+        BoxDataset([stack], 48)
+
+
+def test_stacks_without_any_box_are_refused(tmp_path):
+    empty = stack_of(tmp_path / "boxes.npy", 0)
+    with pytest.raises(CryoreadyError, match=r"none of 1 stacks .* dataset.boxes.least_share"):
+        BoxDataset([empty], 12)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x93NUMPY\x01\x00"])
@@ -78,7 +87,52 @@ def test_a_broken_stack_is_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_stack_of_another_shape_is_refused(tmp_path):
-    np.save(tmp_path / "boxes.npy", np.zeros((3, 30, 30, 30), dtype=np.float16))
-    with pytest.raises(CryoreadyError, match="expected"):
+@pytest.mark.parametrize("keep", [0.5, 0.999])
+def test_a_stack_cut_off_is_named(stack, keep):
+    content = stack.path.read_bytes()
+    stack.path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(CryoreadyError, match=r"boxes.npy: not a stack of boxes \(.*\); delete it"):
+        BoxStack.open(stack.path)
+    with pytest.raises(CryoreadyError, match=r"boxes.npy: box 1 cannot be read \(.*\); delete"):
+        stack.read(1)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((3, 6, 6, 6), np.float16), "shape .3, 6, 6, 6., expected"),
+        (
+            np.zeros((3, 2, 6, 6, 5), np.float16),
+            "shape .3, 2, 6, 6, 5., expected .n, 2, edge, edge, edge.",
+        ),
+        (np.zeros((3, 2, 6, 6, 6), np.float64), "type float64, expected float16"),
+    ],
+)
+def test_another_shape_or_type_is_refused(tmp_path, boxes, message):
+    np.save(tmp_path / "boxes.npy", boxes)
+    with pytest.raises(CryoreadyError, match=f"boxes.npy: {message}"):
         BoxStack.open(tmp_path / "boxes.npy")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_box_that_is_not_finite_is_named(stack, value):
+    boxes = np.load(stack.path)
+    boxes[1, 0, 3, 2, 1] = value
+    np.save(stack.path, boxes)
+    stack.read(0)
+    with pytest.raises(CryoreadyError, match=r"boxes.npy: box 1 has values that are not finite"):
+        stack.read(1)
+
+
+def test_other_targets_may_stand_in(tmp_path):
+    rng = np.random.default_rng(0)
+    boxes = rng.random((2, 2, 24, 24, 24)).astype(np.float16)
+    np.save(tmp_path / "boxes.npy", boxes)
+    np.save(tmp_path / "local.npy", boxes[:, 1] / 2)
+    stack = BoxStack.open(tmp_path / "boxes.npy", tmp_path / "local.npy")
+    density, target = stack.read(1)
+    np.testing.assert_array_equal(density, boxes[1, 0])
+    np.testing.assert_array_equal(target, boxes[1, 1] / 2)
+    np.save(tmp_path / "local.npy", boxes[:1, 1])
+    with pytest.raises(CryoreadyError, match="box 1 cannot be read"):
+        stack.read(1)

@@ -1,36 +1,30 @@
-"""Boxes of the training and validation entries -> weights, card and history."""
+"""Boxes and structures to train on, maps to validate on -> weights, cards and history."""
 
-from pathlib import Path
-
-from cryoready.network.checkpoint import save_weights
-from cryoready.training.loop import train
-from cryoready.training.run import describe_epoch, set_up, state_folder, write_history
+from cryoready.training.launch import launch
+from cryoready.training.variants import run_config
 from step import step
 
 with step(snakemake) as report:
-    files, to, settings = snakemake.input, snakemake.output, snakemake.params.settings
-    run = set_up(
-        training=files.training,
-        validation=files.validation,
-        pair_cards=files.cards,
-        initial_weights=files.init or None,
-        architecture=settings["network"],
-        settings=snakemake.config["train"],
-        definition=settings,
-        threads=snakemake.threads,
+    files, settings = snakemake.input, snakemake.params.settings
+    train = run_config(snakemake.wildcards.run, snakemake.config)["train"]
+    judged = zip(settings["judged"], files.validation_maps, files.validation_models, strict=True)
+    launch(
+        {
+            "training": list(files.training),
+            "local_targets": list(files.local_targets),
+            "structures": list(files.structures),
+            "validation": list(files.validation),
+            "judged": [{**entry, "map": str(m), "model": str(x)} for entry, m, x in judged],
+            "pair_cards": list(files.cards),
+            "initial_weights": files.init or None,
+            "architecture": settings["network"],
+            "settings": {**train, **settings["train"]},
+            "definition": settings,
+            "outputs": dict(snakemake.output.items()),
+            "states": "results/training/state",
+            "code": snakemake.params.science,
+            "threads": snakemake.threads,
+        },
+        report=report,
     )
-    report(run.summary)
-    with state_folder(Path("results/training/state"), run.key(snakemake.params.science)) as folder:
-        state = folder / "state.pt"
-        report(f"goes on from {state}" if state.exists() else f"starts anew, saves in {state}")
-        history, last = train(
-            *(run.network, run.training, run.validation, run.plan),
-            state_file=state,
-            device=run.device,
-            on_epoch=lambda rows: report(describe_epoch(rows, run.plan)),
-        )
-        write_history(Path(to.history), history)
-        save_weights(Path(to.weights), run.network, run.card(history))
-        run.network.load_state_dict(last)
-        save_weights(Path(to.last), run.network, run.card(history[-1:]))
-    report(f"to use the weights: snakemake results/<id>_emready.mrc --config weights={to.weights}")
+    report(f"to use the weights: --config weights={snakemake.output.weights}")

@@ -2,119 +2,215 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
-from torch.utils.data import DataLoader, Subset
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.core.whole_files import written_whole
 from cryoready.density.normalise import NETWORK_SCALE
 from cryoready.network.checkpoint import load_training_state, save_training_state
 from cryoready.training.box_dataset import BoxDataset
-from cryoready.training.losses import emready_loss
+from cryoready.training.losses import total_loss
+from cryoready.training.memory import enough_memory, forget_peak, peak_gb
+from cryoready.training.mixed_dataset import MixedDataset
+from cryoready.training.plan import Epoch, Plan, best_epoch, seconds
+from cryoready.training.team import ALONE, Team, alone
+
+Weights = dict[str, Tensor]
+Batch = list[Tensor]  # maps and targets, each (n, 1, z, y, x), 0-1
+PACE_STEPS = 5  # after so many steps it is told how long the run will take
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to train. Defaults are the paper's where it states them.
+class Judge(Protocol):
+    """Says how good a network is by the maps it makes (`validation.Validator`)."""
 
-    Parameters
-    ----------
-    epochs
-        upper limit.
-    batch_size
-        crops a step.
-    boxes_per_epoch
-        crops between two validations; None: all boxes once.
-    learning_rate, smallest_learning_rate
-        of Adam, at the start and at the end.
-    schedule
-        "plateau" halves the rate when the validation loss stalls; "cosine" falls smoothly to the
-        smallest rate at the last epoch.
-    patience
-        epochs without progress before the rate is halved.
-    beta, smooth_l1, ssim
-        of the loss (`losses.emready_loss`).
-    clip
-        largest norm of the gradient; 0: none.
-    precision
-        "fp32" or "bf16" (autocast).
-    checkpoint_minutes
-        between two saved states.
-    """
+    def deposited(self) -> list[dict[str, Any]]:
+        """A row for each map before any network."""
 
-    epochs: int = 300
-    batch_size: int = 4
-    boxes_per_epoch: int | None = None
-    learning_rate: float = 5e-4
-    smallest_learning_rate: float = 1e-5
-    schedule: str = "plateau"
-    patience: int = 4
-    beta: float = 1.0
-    smooth_l1: float = 1.0
-    ssim: float = 1.0
-    clip: float = 1.0
-    precision: str = "fp32"
-    checkpoint_minutes: float = 5.0
-    workers: int = 0
-
-    def scheduler(self, optimizer: Adam) -> LRScheduler:
-        """The schedule, stepped once an epoch with the validation loss."""
-        if self.schedule == "cosine":
-            return CosineAnnealingLR(optimizer, self.epochs, self.smallest_learning_rate)
-        return ReduceLROnPlateau(
-            optimizer, factor=0.5, patience=self.patience, min_lr=self.smallest_learning_rate
-        )
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """The arithmetic of the forward pass."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of history.tsv."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    learning_rate: float
-    samples: int
-    seconds: float
+    def __call__(self, network: nn.Module) -> tuple[float, list[dict[str, Any]]]:
+        """A score, the higher the better, and a row for each map."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands; saved and restored with the network and the optimiser."""
+    """How far the epoch under way has come: steps, the sum of their losses, seconds."""
 
-    epoch: int = 0
     batch: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
 
 
-def loss_of(network: nn.Module, batch: list[Tensor], plan: Plan, device: torch.device) -> Tensor:
-    """The loss of one batch of maps and targets, each (n, 1, z, y, x), 0-1."""
+@dataclass(eq=False)
+class State:
+    """All that changes during a training: saved and restored as a whole.
+
+    ``averaged`` holds the moving average of the weights: what is judged and kept. ``judged`` are
+    the rows of validation.tsv, ``best`` the averaged weights of the best epoch so far.
+    """
+
+    network: nn.Module
+    averaged: AveragedModel
+    optimizer: Adam
+    progress: Progress
+    history: list[Epoch]
+    judged: list[dict[str, Any]]
+    best: Weights
+
+    @classmethod
+    def new(cls, network: nn.Module, plan: Plan) -> "State":
+        """Before the first step."""
+        averaged = AveragedModel(network, multi_avg_fn=_moving_average(plan.ema))
+        optimizer = Adam(network.parameters(), lr=plan.learning_rate)
+        return cls(network, averaged, optimizer, Progress(), [], [], {})
+
+    @property
+    def weights(self) -> Weights:
+        """A copy of the averaged weights, on the CPU."""
+        state = self.averaged.module.state_dict()
+        return {name: value.cpu().clone() for name, value in state.items()}
+
+    def save(self, path: Path) -> None:
+        """Write everything to ``path``, whole or not at all."""
+        content = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {"epoch": len(self.history), **asdict(self.progress)},
+            "history": [asdict(row) for row in self.history],
+            "judged": self.judged,
+            "best": self.best,
+        }
+        save_training_state(path, content)
+
+    def load(self, path: Path) -> None:
+        """Go back to what `save` wrote."""
+        content = load_training_state(path)
+        self.network.load_state_dict(content["network"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        progress = content["progress"]
+        self.progress = Progress(progress["batch"], progress["loss_sum"], progress["seconds"])
+        self.history = [Epoch(**row) for row in content["history"]]
+        self.judged, self.best = content["judged"], content["best"]
+
+
+def train(
+    network: nn.Module,
+    training: MixedDataset,
+    validation: BoxDataset,
+    plan: Plan,
+    *,
+    state_file: Path,
+    device: torch.device,
+    judge: Judge | None = None,
+    team: Team = ALONE,
+    report: Callable[[str], None] = lambda line: None,
+    on_epoch: Callable[[State], None] = lambda state: None,
+) -> State:
+    """Train ``network`` in place; what it has learnt is in the state returned.
+
+    A run that was killed goes on from ``state_file`` with the same samples in the same order: on
+    one CPU with the same number of threads the result is bit-identical to an uninterrupted run
+    (unless ``plan.minutes`` ends it or stretches its cosine: seconds do not repeat).
+
+    Parameters
+    ----------
+    network
+        takes and returns (n, 1, z, y, x), 0-100.
+    training
+        endless samples by epoch and number.
+    validation
+        central crops for the validation loss.
+    plan
+        hyperparameters.
+    state_file
+        everything needed to go on; written every few minutes and after every epoch.
+    device
+        where to compute.
+    judge
+        asked every ``plan.validate_every`` epochs and after the last one.
+    team
+        the processes that train this network together.
+    report
+        told the pace after the first steps.
+    on_epoch
+        called after every epoch, in the process that leads.
+
+    Returns
+    -------
+    The state after the last epoch: `State.best` and `State.weights`, `State.history`,
+    `State.judged`.
+
+    Raises
+    ------
+    CryoreadyError
+        if the loss is not finite, memory runs out, a box cannot be read, or the saved state is
+        damaged or of another run.
+    """
+    state = State.new(network.to(device), plan)
+    if state_file.exists():
+        state.load(state_file)
+    elif judge and team.leads:
+        state.judged = [{"epoch": 0, **row} for row in judge.deposited()]
+    shared, begun = team.shared(network, device), len(state.history)
+
+    while not plan.ended(state.history):
+        progress, rate = state.progress, plan.rate(state.history)
+        opened = saved = time.monotonic()
+        first, started = progress.batch, opened - progress.seconds
+        forget_peak(device)
+        shared.train()
+        for batches in _batches(training, plan, team, state):
+            if plan.out_of_time(state.history, progress.seconds):
+                break
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate * _warm_up(plan, state)
+            with enough_memory(plan, team.size, device):
+                loss = _backward(shared, batches, plan, state, device, state_file)
+            state.optimizer.step()
+            state.averaged.update_parameters(network)
+            loss, progress.seconds = team.mean(loss, time.monotonic() - started)
+            progress.loss_sum += loss
+            progress.batch += 1
+            if (len(state.history), progress.batch) == (begun, first + PACE_STEPS):
+                report(_pace(plan, state, time.monotonic() - opened, device))
+            if team.leads and time.monotonic() - saved > 60 * plan.checkpoint_minutes:
+                saved = time.monotonic()
+                state.save(state_file)
+        if team.leads:
+            state.save(state_file)
+            _close_epoch(state, plan, rate, validation, judge, device)
+        state.history, state.progress = team.agree(state.history), Progress()
+        if team.leads:
+            state.save(state_file)
+            on_epoch(state)
+    return state
+
+
+def loss_of(network: nn.Module, batch: Batch, plan: Plan, device: torch.device) -> Tensor:
+    """The loss of one batch."""
     density, target = (values.to(device, non_blocking=True) for values in batch)
     with plan.autocast(device):
         prediction = network(density * NETWORK_SCALE) / NETWORK_SCALE
-    return emready_loss(
-        prediction, target, beta=plan.beta, smooth_l1=plan.smooth_l1, ssim=plan.ssim
-    )
+    return total_loss(prediction, target, plan.loss, beta=plan.beta)
 
 
 def validation_loss(
     network: nn.Module, dataset: BoxDataset, plan: Plan, device: torch.device
 ) -> float:
-    """Mean loss over the central crops of ``dataset``, without augmentation."""
+    """Mean loss over the central crops of ``dataset``."""
     network.eval()
     total = 0.0
     with torch.inference_mode():
@@ -123,132 +219,121 @@ def validation_loss(
     return total / len(dataset)
 
 
-def train(
-    network: nn.Module,
-    training: BoxDataset,
-    validation: BoxDataset,
-    plan: Plan,
-    *,
-    state_file: Path,
-    device: torch.device,
-    on_epoch: Callable[[list[Epoch]], None] = lambda history: None,
-) -> tuple[list[Epoch], dict[str, Tensor]]:
-    """Train ``network`` in place and leave it with the weights of the best epoch.
-
-    A run that was killed goes on from ``state_file`` with the same samples in the same order: on
-    one CPU with the same number of threads the result is bit-identical to an uninterrupted run.
-
-    Parameters
-    ----------
-    network
-        takes and returns (n, 1, z, y, x), 0-100.
-    training, validation
-        boxes; the first with a seed, the second without.
-    plan
-        hyperparameters.
-    state_file
-        everything needed to go on; written every few minutes and after every epoch.
-    device
-        where to compute.
-    on_epoch
-        called with the history after every epoch.
-
-    Returns
-    -------
-    The history, one row an epoch, and the weights of the last epoch.
-
-    Raises
-    ------
-    CryoreadyError
-        if the loss is not finite, or the saved state is damaged or of another run.
-    """
-    network.to(device)
-    optimizer = Adam(network.parameters(), lr=plan.learning_rate)
-    scheduler = plan.scheduler(optimizer)
-    progress, history, best = Progress(), list[Epoch](), dict[str, Any]()
-
-    def save() -> None:
-        save_training_state(
-            state_file,
-            {
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "progress": asdict(progress),
-                "history": [asdict(row) for row in history],
-                "best": best,
-            },
-        )
-
-    if state_file.exists():
-        state = load_training_state(state_file)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        progress, best = Progress(**state["progress"]), state["best"]
-        history = [Epoch(**row) for row in state["history"]]
-
-    while progress.epoch < plan.epochs:
-        samples = training.order(progress.epoch)[: plan.boxes_per_epoch]
-        saved = time.monotonic()
-        started = saved - progress.seconds
-        network.train()
-        for batch in _batches(training, samples, plan, progress):
-            optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(network, batch, plan, device)
-            value = _finite(loss.detach().item(), "training", progress)
-            loss.backward()
-            if plan.clip:
-                nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
-            optimizer.step()
-            progress.loss_sum += value * len(batch[0])
-            progress.batch += 1
-            progress.seconds = time.monotonic() - started
-            if time.monotonic() - saved > 60 * plan.checkpoint_minutes:
-                saved = time.monotonic()
-                save()
-        row = Epoch(
-            progress.epoch + 1,
-            progress.loss_sum / len(samples),
-            _finite(validation_loss(network, validation, plan, device), "validation", progress),
-            optimizer.param_groups[0]["lr"],
-            len(samples),
-            progress.seconds,
-        )
-        history.append(row)
-        if row.validation_loss <= min(past.validation_loss for past in history):
-            best = {name: value.cpu().clone() for name, value in network.state_dict().items()}
-        _step(scheduler, row.validation_loss)
-        progress = Progress(epoch=progress.epoch + 1)
-        save()
-        on_epoch(history)
-    last = {name: value.cpu().clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(best)
-    return history, last
-
-
 def _batches(
-    dataset: BoxDataset, samples: list[int], plan: Plan, progress: Progress
-) -> Iterator[list[Tensor]]:
-    """The batches of this epoch that are still to come."""
-    rest = samples[progress.batch * plan.batch_size :]
-    loader = DataLoader(Subset(dataset, rest), plan.batch_size, num_workers=plan.workers)
-    total = -(-len(samples) // plan.batch_size)
-    title = f"epoch {progress.epoch + 1}/{plan.epochs}"
-    yield from tqdm(loader, title, total, initial=progress.batch, mininterval=5, unit="batch")
+    training: MixedDataset, plan: Plan, team: Team, state: State
+) -> Iterator[Sequence[Batch]]:
+    """What this process sees in the steps of the epoch that are still to come."""
+    epoch, done, crops = len(state.history), state.progress.batch, plan.crops_per_step
+    keys = [
+        team.part([(epoch, k) for k in range(start, start + plan.batch_size)])
+        for start in range(done * crops, plan.steps * crops, plan.batch_size)
+    ]
+    pin = torch.cuda.is_available()
+    loader = DataLoader(training, batch_sampler=keys, num_workers=plan.workers, pin_memory=pin)
+    grouped = zip(*[iter(loader)] * plan.accumulate, strict=True)
+    title, silent = f"epoch {epoch + 1}/{plan.epochs}", not team.leads
+    bar = tqdm(grouped, title, plan.steps, initial=done, mininterval=5, unit="step", disable=silent)
+    try:
+        yield from bar
+    except CryoreadyError as error:  # of a worker, which puts its traceback into the message
+        raise CryoreadyError(str(error).rpartition("CryoreadyError: ")[2].strip()) from error
 
 
-def _step(scheduler: LRScheduler, loss: float) -> None:
-    if isinstance(scheduler, ReduceLROnPlateau):
-        scheduler.step(loss)
-    else:
-        scheduler.step()
+def _backward(
+    network: nn.Module,
+    batches: Sequence[Batch],
+    plan: Plan,
+    state: State,
+    device: torch.device,
+    state_file: Path,
+) -> float:
+    """The mean loss of the batches of a step; its clipped gradient is left in the network."""
+    state.optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for k, batch in enumerate(batches, start=1):
+        with nullcontext() if k == len(batches) else alone(network):
+            loss = loss_of(network, batch, plan, device) / len(batches)
+            keep = partial(_keep, batch, state_file.with_name("batch.npz"))
+            total += _finite(loss.item(), "training loss", state, keep)
+            loss.backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), plan.clip or math.inf)
+    _finite(norm.item(), "norm of the gradient", state, keep)
+    return total
 
 
-def _finite(loss: float, kind: str, progress: Progress) -> float:
-    if not math.isfinite(loss):
-        raise CryoreadyError(
-            f"the {kind} loss is {loss} in epoch {progress.epoch + 1}, batch {progress.batch}: "
-            "lower train.learning_rate or set train.precision to fp32"
-        )
-    return loss
+def _close_epoch(
+    state: State,
+    plan: Plan,
+    rate: float,
+    validation: BoxDataset,
+    judge: Judge | None,
+    device: torch.device,
+) -> None:
+    """Validate, add the row of the epoch to the history, and keep the weights if they are best."""
+    progress, network = state.progress, state.averaged.module
+    samples, loss = progress.batch * plan.crops_per_step, progress.loss_sum / progress.batch
+    memory = peak_gb(device)
+    against = validation_loss(network, validation, plan, device)
+    _finite(against, "validation loss", state)
+    row = Epoch(
+        *(len(state.history) + 1, loss, against, None, rate),
+        *(samples, progress.seconds, samples / progress.seconds, memory),
+    )
+    last = plan.ended([*state.history, row])
+    if judge and (last or row.epoch % plan.validate_every == 0):
+        score, rows = judge(network.eval())
+        row = replace(row, score=score if math.isfinite(score) else None)
+        state.judged += [{"epoch": row.epoch, **entry} for entry in rows]
+    state.history.append(row)
+    if best_epoch(state.history) is row:
+        state.best = state.weights
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """Weights ← d · weights + (1 - d) · newest, d = min(decay, (1 + n)/(10 + n)) after n steps.
+
+    Growing, d lets go of the start of a run, which a constant one would keep for 1/(1 - decay)
+    steps (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def update(averages: Any, newest: Any, count: Tensor | int) -> None:
+        n = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, newest, count)
+
+    return update
+
+
+def _warm_up(plan: Plan, state: State) -> float:
+    """The share of the learning rate that the next step has."""
+    step = len(state.history) * plan.steps + state.progress.batch + 1
+    return min(1.0, step / max(1, plan.warmup))
+
+
+def _finite(value: float, what: str, state: State, keep: Callable[[], str] = lambda: "") -> float:
+    """``value``, unless it is no finite number: that ends the run, after ``keep`` had its turn."""
+    if math.isfinite(value):
+        return value
+    raise CryoreadyError(
+        f"the {what} is {value} in epoch {len(state.history) + 1}, batch {state.progress.batch}: "
+        f"lower train.learning_rate or set train.precision to fp32{keep()}"
+    )
+
+
+def _keep(batch: Batch, path: Path) -> str:
+    """Write the batch that broke the training to ``path``, and say so."""
+    density, target = (values.numpy() for values in batch)
+    with written_whole(path) as part:
+        np.savez(part, map=density, target=target)
+    return f"; the batch is kept in {path}"
+
+
+def _pace(plan: Plan, state: State, passed: float, device: torch.device) -> str:
+    """Speed, time and memory to expect, from the seconds that the first steps took."""
+    epoch = plan.steps * passed / PACE_STEPS / 60
+    left = (plan.epochs - len(state.history)) * epoch
+    if plan.minutes is not None:
+        left = min(left, plan.minutes - seconds(state.history) / 60)
+    return (
+        f"{PACE_STEPS * plan.crops_per_step / passed:.2f} crops/s at first: {epoch:.1f} min an "
+        f"epoch, at most {left:.0f} min in all, and validation; {peak_gb(device):.1f} GB of memory"
+    )

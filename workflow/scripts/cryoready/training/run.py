@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,16 +14,25 @@ from typing import Any
 
 import pandas as pd
 import torch
+from tensorboardX import SummaryWriter
 
 from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.whole_files import file_sha256, written_whole
+from cryoready.dataset.structures import Structures
 from cryoready.density.normalise import CONVENTION, NETWORK_SCALE
 from cryoready.enhance.inference import choose_device
-from cryoready.network.checkpoint import Card, load_network
-from cryoready.network.scunet import Architecture, SCUNet
+from cryoready.network.checkpoint import Card, load_network, save_weights
+from cryoready.network.scunet import Architecture, SCUNet, with_skip
 from cryoready.training.box_dataset import BoxDataset, BoxStack
-from cryoready.training.loop import Epoch, Plan
+from cryoready.training.loop import State, train
+from cryoready.training.mixed_dataset import MixedDataset
+from cryoready.training.plan import Epoch, Plan, best_epoch, seconds
+from cryoready.training.synthetic_dataset import SyntheticBoxes
+from cryoready.training.team import ALONE, Team
+from cryoready.training.validation import Judged, Validator
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -31,10 +40,10 @@ class Run:
     """Everything a training needs; ``definition`` is what makes it this run and no other."""
 
     network: SCUNet
-    training: BoxDataset
+    training: MixedDataset
     validation: BoxDataset
+    judged: Sequence[Mapping[str, Any]]
     plan: Plan
-    device: torch.device
     definition: Mapping[str, Any]
     name: str
 
@@ -42,11 +51,14 @@ class Run:
     def summary(self) -> str:
         """One line on the size of the run."""
         parameters = sum(values.numel() for values in self.network.parameters())
-        crops = self.plan.boxes_per_epoch or len(self.training)
+        real, synthetic = (0 if source is None else len(source) for source in self.training.sources)
+        plan = self.plan
+        limit = "" if plan.minutes is None else f", at most {plan.minutes:g} min"
         return (
-            f"{len(self.training)} boxes to train, {len(self.validation)} to validate; network of "
-            f"{parameters / 1e6:.1f} million parameters on {self.device}; up to {self.plan.epochs} "
-            f"epochs of {min(crops, len(self.training))} crops, {self.plan.precision}"
+            f"{real} boxes and {synthetic} structures to train, {len(self.validation)} boxes and "
+            f"{len(self.judged)} maps to validate; network of {parameters / 1e6:.1f} million "
+            f"parameters; up to {plan.epochs} epochs of {plan.steps} steps of "
+            f"{plan.crops_per_step} crops, {plan.precision}{limit}"
         )
 
     def key(self, code: str) -> str:
@@ -54,29 +66,112 @@ class Run:
         text = json.dumps({**self.definition, "code": code}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def card(self, history: list[Epoch]) -> Card:
-        """What the weights of the best epoch of ``history`` are, to be stored beside them."""
-        best = min(history, key=lambda row: row.validation_loss)
+    def judge(self, device: torch.device) -> Validator | None:
+        """Scores networks on the maps to validate on, if the plan asks for it."""
+        if not self.plan.validate_every:
+            return None
+        maps = [Judged.read(entry["id"], entry, entry["resolution"]) for entry in self.judged]
+        return Validator(maps, device=device, precision=self.plan.precision)
+
+    def card(self, epoch: Epoch) -> Card:
+        """What the weights of ``epoch`` are, to be stored beside them."""
         return Card(
             name=self.name,
             version=__version__,
             architecture=self.network.architecture,
             intensity=CONVENTION,
             grid=1.0,
-            training={**self.definition, "epoch": asdict(best)},
+            training={**self.definition, "epoch": asdict(epoch)},
         )
+
+
+def carry_out(
+    *,
+    outputs: Mapping[str, str],
+    states: str,
+    code: str,
+    threads: int,
+    report: Report,
+    team: Team = ALONE,
+    device: torch.device | None = None,
+    **data: Any,
+) -> None:
+    """Train a run, from where it stopped, and write what it leaves behind.
+
+    Parameters
+    ----------
+    outputs
+        paths of ``weights``, ``last``, ``history``, ``validation`` and the folder ``events``.
+    states
+        folder of the states of runs that have not ended.
+    code
+        fingerprint of the science.
+    threads
+        of the CPU, for this process; results are bit-identical only for the same number.
+    report
+        takes one line for the user.
+    team, device
+        this process among others, and where it computes; without, alone on a GPU if there is one.
+    data
+        of `set_up`.
+    """
+    torch.set_num_threads(threads)
+    device = device or choose_device("auto")
+    run = set_up(**data)
+    with _led(team, Path(states), run.key(code)) as folder:
+        state_file = folder / "state.pt"
+        if team.leads:
+            report(f"{run.summary}, on {team.size} × {device.type}")
+            does = "goes on from" if state_file.exists() else "starts anew, saves in"
+            report(f"{does} {state_file}")
+        events = Events(folder / "events") if team.leads else None
+
+        def on_epoch(state: State) -> None:
+            report(describe_epoch(state.history, run.plan))
+            if events:
+                events.write(state.history)
+
+        state = train(
+            *(run.network, run.training, run.validation, run.plan),
+            state_file=state_file,
+            device=device,
+            judge=run.judge(device) if team.leads else None,
+            team=team,
+            report=report,
+            on_epoch=on_epoch,
+        )
+        if events:
+            events.close(state.history)
+            leave(run, state, folder / "events", outputs)
+
+
+def leave(run: Run, state: State, events: Path, outputs: Mapping[str, str]) -> None:
+    """Write the weights of the best and of the last epoch, their cards, and how they came about."""
+    history = state.history
+    for name, weights, epoch in (
+        ("weights", state.best, best_epoch(history)),
+        ("last", state.weights, history[-1]),
+    ):
+        run.network.load_state_dict(weights)
+        save_weights(Path(outputs[name]), run.network, run.card(epoch))
+    write_table(Path(outputs["history"]), [asdict(row) for row in history])
+    write_table(Path(outputs["validation"]), state.judged)
+    shutil.rmtree(outputs["events"], ignore_errors=True)
+    shutil.copytree(events, outputs["events"])
 
 
 def set_up(
     *,
     training: Sequence[str],
+    local_targets: Sequence[str],
+    structures: Sequence[str],
     validation: Sequence[str],
+    judged: Sequence[Mapping[str, Any]],
     pair_cards: Sequence[str],
     initial_weights: str | None,
     architecture: Mapping[str, Any],
     settings: Mapping[str, Any],
     definition: Mapping[str, Any],
-    threads: int,
 ) -> Run:
     """Data, network and plan of a run.
 
@@ -84,58 +179,116 @@ def set_up(
     ----------
     training, validation
         stacks of boxes (.npy).
+    local_targets
+        other targets of the boxes to train on (.npy), or none.
+    structures
+        packed atoms and their table (`dataset.structures`) to make synthetic pairs from, or none.
+    judged
+        maps to validate on: ``id``, ``map``, ``model`` and ``resolution`` (Å) of each.
     pair_cards
         JSON card of every prepared entry; their checksums define the data.
     initial_weights
-        start from these, with their architecture; None: from scratch.
+        start from these, with their architecture (and a skip, if one is wanted); None: from
+        scratch.
     architecture
         sizes of a network trained from scratch (configuration ``network``).
     settings
         configuration ``train``.
     definition
         the part of the configuration that makes this run another than others.
-    threads
-        of the CPU; results are bit-identical only for the same number.
 
     Raises
     ------
     CryoreadyError
         if there is nothing to train or validate on, or the sizes of the network do not fit.
     """
-    for split, stacks in (("train", training), ("val", validation)):
-        if not stacks:
-            raise CryoreadyError(f"the sheet has no entry with split {split!r}: give at least one")
-    torch.set_num_threads(threads)
+    share = settings["real_share"]
+    _refuse_nothing(settings, training, structures, validation, judged)
     torch.manual_seed(settings["seed"])
-    if initial_weights is None:
-        try:
-            network = SCUNet(Architecture(**architecture, scale=NETWORK_SCALE))
-        except ValueError as error:
-            raise CryoreadyError(f"configuration: network: {error}") from error
-    else:
-        network, _ = load_network(Path(initial_weights), grid=1.0)
+    network = _network(initial_weights, architecture)
     crop = settings["crop_voxels"]
     if crop % network.multiple:
         raise CryoreadyError(
             f"configuration: train.crop_voxels = {crop} must be a multiple of {network.multiple} "
             "(8 × network.window)"
         )
-    plan = Plan(**{field.name: settings[field.name] for field in fields(Plan)})
+    targets: list[Path | None] = [Path(path) for path in local_targets]
+    targets = targets or [None] * len(training)
+    stacks = [
+        BoxStack.open(Path(path), other) for path, other in zip(training, targets, strict=True)
+    ]
+    real = BoxDataset(stacks, crop) if share > 0 else None
+    synthetic = None
+    if share < 1:
+        packed, local = Structures.open(*map(Path, structures)), settings["target"] == "local"
+        synthetic = SyntheticBoxes(packed, crop, local_target=local)
+    plan = {field.name: settings[field.name] for field in fields(Plan)}
+    plan["boxes_per_epoch"] = settings["boxes_per_epoch"] or len(real or ())
     cards = [json.loads(Path(path).read_text()) for path in pair_cards]
     return Run(
         network=network,
-        training=BoxDataset(_open(training), crop, settings["seed"]),
-        validation=BoxDataset(_open(validation), crop, None),
-        plan=plan,
-        device=choose_device("auto"),
+        training=MixedDataset(real, synthetic, real_share=share, seed=settings["seed"]),
+        validation=BoxDataset(_open(validation), crop),
+        judged=judged,
+        plan=Plan(**plan),
         definition={
             **definition,
             "initial_weights": initial_weights and file_sha256(initial_weights),
             "entries": {card["id"]: card["boxes_sha256"] for card in cards},
+            "structures": [file_sha256(path) for path in structures],
             "validation": sorted(Path(path).parent.name for path in validation),
+            "judged": {
+                entry["id"]: [file_sha256(entry["map"]), file_sha256(entry["model"])]
+                for entry in judged
+            },
         },
         name=settings["run"],
     )
+
+
+def _refuse_nothing(
+    settings: Mapping[str, Any],
+    training: Sequence[str],
+    structures: Sequence[str],
+    validation: Sequence[str],
+    judged: Sequence[Mapping[str, Any]],
+) -> None:
+    """Stop if the settings ask for data that the sheet does not have."""
+    share, every = settings["real_share"], settings["validate_every"]
+    for missing, message in (
+        (
+            share > 0 and not training,
+            "the sheet has no entry with split 'train' and a map: give at least one",
+        ),
+        (
+            share < 1 and not structures,
+            f"train.real_share is {share:g}, but the sheet has no entry with split 'train' and "
+            "'simulated' as its map: give at least one, or set train.real_share to 1",
+        ),
+        (
+            share < 1 and settings["boxes_per_epoch"] is None,
+            f"train.boxes_per_epoch must be given when train.real_share is {share:g}, below 1: "
+            "synthetic crops have no end",
+        ),
+        (not validation, "the sheet has no entry with split 'val': give at least one"),
+        (
+            every and not judged,
+            f"train.validate_every is {every}, but no entry with split 'val' has a map and a "
+            "model: give at least one, or set train.validate_every to 0",
+        ),
+    ):
+        if missing:
+            raise CryoreadyError(message)
+
+
+def _network(initial_weights: str | None, architecture: Mapping[str, Any]) -> SCUNet:
+    if initial_weights is not None:
+        network, _ = load_network(Path(initial_weights), grid=1.0)
+        return with_skip(network) if architecture["skip"] else network
+    try:
+        return SCUNet(Architecture(**architecture, scale=NETWORK_SCALE))
+    except ValueError as error:
+        raise CryoreadyError(f"configuration: network: {error}") from error
 
 
 def _open(paths: Sequence[str]) -> list[BoxStack]:
@@ -173,18 +326,57 @@ def state_folder(root: Path, key: str) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def write_history(path: Path, history: list[Epoch]) -> None:
-    """One row an epoch, tab-separated."""
+@contextmanager
+def _led(team: Team, root: Path, key: str) -> Iterator[Path]:
+    """`state_folder`, held by the process that leads; the others follow once it has it."""
+    if not team.leads:
+        team.agree(None)
+        yield root / key
+        return
+    with state_folder(root, key) as folder:
+        team.agree(None)
+        yield folder
+
+
+class Events:
+    """TensorBoard's form of the history; rows it missed when a run was killed are made up for."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.writer = SummaryWriter(str(folder))
+        self.written = 0
+
+    def write(self, history: Sequence[Epoch]) -> None:
+        """Add the rows that are new."""
+        for row in history[self.written :]:
+            for name, value in asdict(row).items():
+                if name != "epoch" and value is not None:
+                    self.writer.add_scalar(name, value, row.epoch)
+        self.written = len(history)
+        self.writer.flush()
+
+    def close(self, history: Sequence[Epoch]) -> None:
+        """Add the last rows; if the run was killed after its last epoch, these are all."""
+        self.write(history)
+        self.writer.close()
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row, tab-separated; of no rows, the names of the first columns."""
+    columns = None if rows else ["epoch", "id"]
     with written_whole(path) as part:
-        pd.DataFrame([asdict(row) for row in history]).to_csv(part, sep="\t", index=False)
+        pd.DataFrame(rows, columns=columns).to_csv(part, sep="\t", index=False)
 
 
-def describe_epoch(history: list[Epoch], plan: Plan) -> str:
+def describe_epoch(history: Sequence[Epoch], plan: Plan) -> str:
     """The last epoch in one line, with the time that is left."""
     row = history[-1]
     left = (plan.epochs - row.epoch) * row.seconds / 60
+    if plan.minutes is not None:
+        left = min(left, plan.minutes - seconds(history) / 60)
+    score = "" if row.score is None else f", score {row.score:.4f}"
     return (
         f"epoch {row.epoch}/{plan.epochs}: training loss {row.train_loss:.4f}, validation loss "
-        f"{row.validation_loss:.4f}, {row.samples / row.seconds:.2f} crops/s, "
-        f"at most {left:.0f} min left"
+        f"{row.validation_loss:.4f}{score}, {row.samples_per_second:.2f} crops/s, "
+        f"at most {max(left, 0.0):.0f} min left"
     )

@@ -1,0 +1,95 @@
+"""A run on several devices, started as the workflow starts it."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.network.checkpoint import load_network
+from cryoready.training.launch import _run, launch
+from cryoready.training.plan import Plan
+
+SRUN = """#!/bin/sh
+# Two nodes that are both this machine.
+while case "$1" in --*) true;; *) false;; esac; do shift; done
+"$@" & "$@"
+wait
+"""
+
+
+def request(folder, **settings):
+    """Two epochs of one step on random boxes."""
+    boxes = np.random.default_rng(0).random((4, 2, 24, 24, 24)).astype(np.float16)
+    np.save(folder / "boxes.npy", boxes)
+    (folder / "pair.json").write_text(json.dumps({"id": "a", "boxes_sha256": "0"}))
+    plan = {**vars(Plan(epochs=2, batch_size=2, boxes_per_epoch=2, learning_rate=1e-4))}
+    names = ("weights.safetensors", "last.safetensors", "history.tsv", "validation.tsv", "events")
+    return {
+        **{"training": [str(folder / "boxes.npy")], "validation": [str(folder / "boxes.npy")]},
+        **{"structures": [], "judged": [], "pair_cards": [str(folder / "pair.json")]},
+        "initial_weights": None,
+        "architecture": {
+            **{"width": 4, "blocks": 1, "head_dim": 2, "window": 3, "norm": "voxel"},
+            **{"skip": False, "branches": "both"},
+        },
+        "settings": {
+            **plan,
+            **{"seed": 1, "run": "test", "crop_voxels": 24, "real_share": 1.0},
+            **{"devices": 1, "nodes": 1},
+            **settings,
+        },
+        "definition": {},
+        "outputs": {name.partition(".")[0]: str(folder / name) for name in names},
+        "states": str(folder / "states"),
+        "code": "code",
+        "threads": 1,
+    }
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(2, 1), (1, 2)])
+def test_two_devices_or_nodes_end_as_one(tmp_path, monkeypatch, devices, nodes):
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    histories, lines = [], []
+    for name, settings in (("one", {}), ("two", {"devices": devices, "nodes": nodes})):
+        folder = tmp_path / name
+        folder.mkdir()
+        launch(request(folder, **settings), report=lines.append)
+        histories.append(pd.read_csv(folder / "history.tsv", sep="\t"))
+        load_network(folder / "weights.safetensors", grid=1.0)
+        assert not list((folder / "states").iterdir())
+    losses = ["train_loss", "validation_loss"]
+    pd.testing.assert_frame_equal(histories[0][losses], histories[1][losses], rtol=1e-4)
+    assert sum("epoch 2/2" in line for line in lines) == 2
+    assert any(line.endswith("on 2 × cpu") for line in lines)
+
+
+def test_the_lines_of_a_process_are_handed_on():
+    lines = []
+    _run([sys.executable, "-c", "print('first'); print('second')"], lines.append)
+    assert lines == ["first", "second"]
+
+
+def test_the_error_of_a_process_is_raised_as_one_line():
+    program = "print('before'); print('error: boxes.npy: damaged'); raise SystemExit(1)"
+    lines = []
+    with pytest.raises(CryoreadyError, match=r"^boxes.npy: damaged$"):
+        _run([sys.executable, "-c", program], lines.append)
+    assert lines == ["before"]
+
+
+def test_a_process_that_dies_is_no_success():
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        _run([sys.executable, "-c", "raise SystemExit(3)"], print)
+
+
+def test_more_devices_than_gpus_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(CryoreadyError, match=r"train.devices is 4, but there are 2 GPUs here"):
+        launch(request(tmp_path, devices=4), report=print)

@@ -1,0 +1,60 @@
+"""How much memory a training takes, and what to do when it is not enough."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.training.plan import Plan
+
+
+def peak_gb(device: torch.device) -> float:
+    """Most memory in use, 10⁹ bytes: of the GPU since `forget_peak`, of the process ever."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # KiB on Linux
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to measure anew, where that can be done."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+@contextmanager
+def enough_memory(plan: Plan, devices: int, device: torch.device) -> Iterator[None]:
+    """The body, or one line on how to make do with less memory.
+
+    Raises
+    ------
+    CryoreadyError
+        if the body runs out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (told or "can't allocate memory" in str(error)):
+            raise
+        raise CryoreadyError(
+            f"out of memory on {device} at train.batch_size = {plan.batch_size} "
+            f"({peak_gb(device):.1f} GB in use): {_advice(plan, devices)}"
+        ) from error
+
+
+def smaller_batch(plan: Plan, devices: int) -> int | None:
+    """The largest batch of at most half the size that makes up the same step on all devices."""
+    sizes = range(plan.batch_size // 2, 0, -1)
+    return next((n for n in sizes if plan.batch_size % n == 0 and n % devices == 0), None)
+
+
+def _advice(plan: Plan, devices: int) -> str:
+    size = smaller_batch(plan, devices)
+    if size is None:
+        return "lower train.crop_voxels or network.width, or set train.precision to bf16"
+    return (
+        f"set train.batch_size to {size} and train.accumulate to {plan.crops_per_step // size} "
+        "and run again; the result is the same"
+    )
