@@ -48,6 +48,8 @@ def leaves(schema: Any, shipped: Any, prefix: str = "") -> Iterator[tuple[str, A
 
 def value(shipped: Any) -> str:
     """A shipped value as one cell."""
+    if isinstance(shipped, dict):
+        return ", ".join(f"`{key}`" for key in shipped)
     if isinstance(shipped, list):
         return "<br>".join(f"`{item}`" for item in shipped)
     return f"`{yaml.safe_dump(shipped).removesuffix('...').strip().splitlines()[0]}`"

@@ -62,8 +62,14 @@ def test_a_training_leaves_weights_card_history_and_figure(
     checkout: Checkout, trained: Trained
 ) -> None:
     names = {"weights.safetensors", "card.json", "last.safetensors", "last.json"}
-    names |= {"history.tsv", "loss.svg"}
-    assert checkout.files("results/training/small") == names
+    names |= {"history.tsv", "validation.tsv", "loss.svg"}
+    found = checkout.files("results/training/small")
+    assert {name for name in found if not name.startswith("events")} == names
+    scores = pd.read_csv(checkout / "results/training/small/validation.tsv", sep="\t")
+    assert list(scores["epoch"]) == [0, 4, 8]  # 0: as deposited
+    assert set(scores["id"]) == {"EMD-5830-A"}
+    chosen = trained.history.set_index("epoch")["score"].idxmax()
+    assert trained.card["training"]["epoch"]["epoch"] == chosen
     assert (checkout / "results/training/small/loss.svg").read_text().count("<svg") == 1
     assert list(trained.history["epoch"]) == list(range(1, EPOCHS + 1))
     assert set(trained.card["training"]["entries"]) == {"EMD-2566-9", "EMD-6272-box", "EMD-5830-A"}
@@ -83,7 +89,7 @@ def test_what_changes_no_result_reruns_nothing(checkout: Checkout, trained: Trai
     with (
         checkout.edited(f"{SCRIPTS}/train.py", '"""Boxes', '# why\n"""All boxes'),
         checkout.edited(
-            f"{SCRIPTS}/cryoready/training/loop.py", "class Plan:", "class Plan:  # how"
+            f"{SCRIPTS}/cryoready/training/loop.py", "class State:", "class State:  # how"
         ),
         checkout.edited(f"{SCRIPTS}/cryoready/density/simulate.py", "# exp(-8)", "# exp(-4²/2)"),
         checkout.edited("envs/cryoready.yaml", "torch==", "torch==9.9.9 #"),
@@ -167,8 +173,9 @@ def test_a_forced_run_that_was_killed_ends_as_if_it_had_not_been(
     assert all(
         torch.equal(resumed.weights[name], trained.weights[name]) for name in trained.weights
     )
+    measured = ["seconds", "samples_per_second", "memory_gb"]
     pd.testing.assert_frame_equal(
-        resumed.history.drop(columns="seconds"), trained.history.drop(columns="seconds")
+        resumed.history.drop(columns=measured), trained.history.drop(columns=measured)
     )
     assert resumed.card["sha256"] == trained.card["sha256"]
     assert not states(checkout)
@@ -179,4 +186,4 @@ def test_a_training_that_diverges_is_one_line(checkout: Checkout, trained: Train
     error = checkout.snakemake("train", *SMALL, wild).error
     assert "the training loss is nan in epoch 1, batch 1: lower train.learning_rate" in error
     assert not checkout.files("results/training/wild")
-    assert np.isfinite(trained.history.to_numpy()).all()
+    assert np.isfinite(trained.history.drop(columns="score").to_numpy()).all()

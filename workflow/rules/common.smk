@@ -7,7 +7,9 @@ import hashlib
 import os
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -23,6 +25,7 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
 from cryoready.dataset.catalogue import HALF_MAP_ID, locate, read_sheet
 from cryoready.dataset.yardstick import completed, read_yardstick
+from cryoready.training.variants import PREFIX, ablation_runs, run_config
 
 
 def checked(function, *args, **kwargs):
@@ -33,7 +36,8 @@ def checked(function, *args, **kwargs):
         raise SystemExit(f"cryoready: error: {error}")
 
 
-config.update(checked(read_config, config, ROOT / "workflow" / "schemas" / "config.schema.yaml"))
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+config.update(checked(read_config, config, SCHEMA))
 SHEET = checked(read_sheet, Path(config["entries"]))
 YARDSTICK = read_yardstick(RESOURCES / "benchmark" / "yardstick.tsv")
 ENTRIES = completed(SHEET, YARDSTICK)
@@ -41,6 +45,8 @@ CACHE = config["cache"].rstrip("/")
 EVALUATION = config["evaluation"]
 RUN_NAME = config["train"]["run"]
 RUN = f"results/training/{RUN_NAME}"
+RUN_TABLES = ("history.tsv", "validation.tsv")
+ABLATION = ablation_runs(config["ablation"])
 
 
 def science(name):
@@ -142,24 +148,154 @@ def prepare_input(wildcards):
     return files
 
 
-def boxes_of(*splits):
-    return lambda _: [f"results/work/{entry}/boxes.npy" for entry in split(*splits)]
+def prepare_settings(wildcards):
+    return {
+        **{key: config["dataset"][key] for key in ("seed", "boxes")},
+        **cells_of(wildcards, "resolution", "voxel_size", "mask_radius"),
+    }
 
 
-def cards_of(*splits):
-    return lambda _: [f"results/work/{entry}/pair.json" for entry in split(*splits)]
+def located(entry_id):
+    """`source` of an entry of the sheet."""
+    return source(SimpleNamespace(id=entry_id))
 
 
-def initial_weights(_):
-    choice = config["train"]["init"]
+def simulated(*splits):
+    """Ids of the entries in these splits whose maps are simulated."""
+    return [entry for entry in split(*splits) if located(entry).simulated]
+
+
+def structures_to_pack(_):
+    """Models of the training entries with simulated maps, in the order of the sheet."""
+    return [prepare_input(SimpleNamespace(id=entry))["model"] for entry in simulated("train")]
+
+
+def structure_settings(_):
+    return {"resolutions": {entry: SHEET[entry].resolution for entry in simulated("train")}}
+
+
+def boxes_of(*ids):
+    return [f"results/work/{entry}/boxes.npy" for entry in ids]
+
+
+def cards_of(*ids):
+    return [f"results/work/{entry}/pair.json" for entry in ids]
+
+
+def local_targets(target, share):
+    """Targets as sharp as the maps are locally, if a run wants them of its real pairs."""
+    wanted = real_pairs(share) if target == "local" else []
+    return [f"results/work/{entry}/local_targets.npy" for entry in wanted]
+
+
+def real_pairs(share):
+    """Training entries to cut boxes of, if a share of the crops is real."""
+    return [entry for entry in split("train") if share > 0 and not located(entry).simulated]
+
+
+def structures(share):
+    """The packed structures, if a share of the crops is made from them on the fly."""
+    if share == 1:
+        return []
+    if not simulated("train"):
+        raise SystemExit(
+            f"cryoready: error: train.real_share is {share:g}, but no entry with split 'train' is "
+            "a model without a map (map: simulated): give at least one, or set it to 1"
+        )
+    return [f"results/work/structures.{kind}" for kind in ("npy", "tsv")]
+
+
+@cache
+def config_of(run):
+    """The configuration of a run, checked: that of a variant is made up here."""
+    merged = checked(run_config, run, config)
+    return merged if merged["train"] is config["train"] else checked(read_config, merged, SCHEMA)
+
+
+def of_run(function, *keys):
+    """Input function: ``function`` of the settings ``train`` under these keys of the run."""
+    return lambda w: function(*(config_of(w.run)["train"][key] for key in keys))
+
+
+def judged(validate_every):
+    """Sources of the entries whose enhanced maps are scored during the training."""
+    if not validate_every:
+        return []
+    found = [located(entry) for entry in split("val")]
+    found = [files for files in found if files.map is not None and files.model is not None]
+    for files in found:
+        if files.entry.resolution is None:
+            raise SystemExit(
+                f"cryoready: error: {files.id} has no resolution to be scored at during the "
+                "training: give the column resolution in the sheet, or set train.validate_every to 0"
+            )
+    return found
+
+
+def initial_weights(choice):
     return [] if choice == "none" else weights_file(choice)
 
 
-def train_settings():
-    """What defines a run; how fast its boxes are read or how often it is saved does not."""
-    how = ("run", "workers", "checkpoint_minutes")
-    plan = {key: value for key, value in config["train"].items() if key not in how}
-    return {"network": config["network"], "train": plan}
+def train_settings(wildcards):
+    """What defines a run: not how fast its crops are made, how often it is saved, or where.
+
+    Batches of half the size and twice as many a step give the same step.
+    """
+    how = ("run", "workers", "checkpoint_minutes", "devices", "nodes", "batch_size", "accumulate")
+    network, train = (config_of(wildcards.run)[part] for part in ("network", "train"))
+    plan = {key: value for key, value in train.items() if key not in how}
+    plan["crops_per_step"] = train["batch_size"] * train["accumulate"]
+    scored = [
+        {"id": files.id, "resolution": files.entry.resolution}
+        for files in judged(train["validate_every"])
+    ]
+    return {"network": network, "train": plan, "judged": scored}
+
+
+def finished_runs():
+    """Names of the runs that have left weights, with the tables beside them."""
+    histories = Path("results/training").glob("*/history.tsv")
+    return sorted(path.parent.name for path in histories if path.with_name("card.json").is_file())
+
+
+def left_by(run, *files):
+    """Weights of a run that must be there, and checksums of what it left.
+
+    No input: to look at a run, or to release it, must never repeat a training that is out of date.
+    """
+    folder = Path("results/training") / run
+    if not (folder / "weights.safetensors").is_file():
+        raise SystemExit(
+            f"cryoready: error: {folder}: no run of that name has ended; train it first, or set "
+            f"train.run to one of: {', '.join(finished_runs()) or 'none yet'}"
+        )
+    there = {name: folder / name for name in files if (folder / name).is_file()}
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
+    return {"weights": str(folder / "weights.safetensors"), "sha256": sums}
+
+
+def sampled_runs():
+    """Runs whose crops are shown: of the ablation one seed."""
+    if not split("val"):
+        return []
+    shown = f"-{config['ablation']['seeds'][0]}"
+    return [run for run in finished_runs() if not run.startswith(PREFIX) or run.endswith(shown)]
+
+
+def training_report_settings(_):
+    """What is there to be compared: the runs, the table of the ablation; no training is asked for."""
+    runs, table = finished_runs(), Path("results/ablation.tsv")
+    if not runs:
+        raise SystemExit(
+            "cryoready: error: results/training: no run has ended; train one first "
+            "(snakemake --cores 8 train)"
+        )
+    return {
+        "runs": {run: left_by(run, *RUN_TABLES)["sha256"] for run in runs},
+        "ablation": str(table) if table.is_file() else None,
+        "ablation_sha256": table.is_file() and hashlib.sha256(table.read_bytes()).hexdigest(),
+        "resolutions": {entry: SHEET[entry].resolution for entry in split("val")},
+    }
 
 
 def enhance_input(wildcards):

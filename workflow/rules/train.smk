@@ -10,28 +10,37 @@ rule train:
 
 rule train_network:
     input:
-        init=initial_weights,
-        training=boxes_of("train"),
-        validation=boxes_of("val"),
-        cards=cards_of("train", "val"),
+        init=of_run(initial_weights, "init"),
+        training=of_run(lambda share: boxes_of(*real_pairs(share)), "real_share"),
+        local_targets=of_run(local_targets, "target", "real_share"),
+        structures=of_run(structures, "real_share"),
+        validation=lambda _: boxes_of(*split("val")),
+        cards=of_run(lambda share: cards_of(*real_pairs(share), *split("val")), "real_share"),
+        validation_maps=of_run(lambda every: [str(x.map) for x in judged(every)], "validate_every"),
+        validation_models=of_run(
+            lambda every: [str(x.model) for x in judged(every)], "validate_every"
+        ),
     output:
-        weights=f"{RUN}/weights.safetensors",
-        card=f"{RUN}/card.json",
-        last=f"{RUN}/last.safetensors",
-        last_card=f"{RUN}/last.json",
-        history=f"{RUN}/history.tsv",
+        weights="results/training/{run}/weights.safetensors",
+        card="results/training/{run}/card.json",
+        last="results/training/{run}/last.safetensors",
+        last_card="results/training/{run}/last.json",
+        history="results/training/{run}/history.tsv",
+        validation="results/training/{run}/validation.tsv",
+        events=directory("results/training/{run}/events"),
     log:
-        f"{RUN}/train.log",
+        "results/training/{run}/train.log",
     conda:
         "../../envs/cryoready.yaml"
-    threads: workflow.cores or 1
+    threads: lambda w: 1 if w.run in ABLATION else workflow.cores or 1
     resources:
         gpu=0,
         mem_mb=8000,
+        nodes=of_run(int, "nodes"),
     params:
         science=science("train"),
-        settings=train_settings(),
+        settings=train_settings,
     message:
-        f"train run {RUN_NAME} on {{threads}} threads; an interrupted run goes on where it stopped"
+        "train run {wildcards.run} on {threads} threads; an interrupted run goes on where it stopped"
     script:
         "../scripts/train.py"

@@ -67,7 +67,8 @@ def _explain(error: ValidationError, keys: list[str]) -> str:
         wrong = next(key for key in given if key not in known)
         beside = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
         deeper = [key for key in keys if key.rpartition(".")[2] == wrong]
-        near = [".".join([*place, name]) for name in beside] or deeper
+        similar = [".".join([*place, name]) for name in beside]
+        near = similar + deeper if place else deeper + similar  # at the top, a forgotten section
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         return f"unknown key {'.'.join([*place, wrong])!r}; {hint}"
     if error.validator == "required":

@@ -153,7 +153,7 @@ def write_evaluation(
         summary["built_model"] = told | (summary["built_model"] or {})
     _write_tables(evaluation, to)
     with written_whole(Path(to["summary"])) as part:
-        text = json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(jsonable(summary), indent=2, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
     return _headline(summary)
 
@@ -192,12 +192,12 @@ def _write_tables(evaluation: Evaluation, to: Mapping[str, str]) -> None:
             table.to_csv(part, sep="\t", index=False, float_format="%.6g")
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """The same with what JSON knows: NaN is null, numbers of NumPy are numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(inner) for inner in value]
+        return [jsonable(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value

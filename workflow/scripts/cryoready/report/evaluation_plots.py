@@ -147,7 +147,7 @@ def plot_q_along_chain(residues: pd.DataFrame, *, expected_q: float | None) -> F
     if expected_q is not None:
         axes.axhline(expected_q, color="0.2", lw=0.8, ls=":")
     low = min(0.0, float(np.nanmin([before, after], initial=0)))
-    title = f"chain {_plain(residues['chain'].iloc[0])}"
+    title = f"chain {plain(residues['chain'].iloc[0])}"
     axes.set(ylim=(low, 1), xlabel="residue", ylabel="Q", title=title)
     axes.margins(x=0.01)
     return figure
@@ -360,6 +360,6 @@ def _two_decimals(attribute: re.Match[str]) -> str:
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib does not take for mathematics."""
     return str(text).replace("$", r"\$")

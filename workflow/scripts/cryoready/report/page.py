@@ -83,11 +83,11 @@ def write_entry_page(
         histogram = plot_q_histogram(polymer, expected_q=expected)
         pictures |= {
             "where": _where(polymer, chains),
-            "histogram": _figure(histogram, "Histogram of Q"),
+            "histogram": inline(histogram, "Histogram of Q"),
             "chains": _chain_figures(polymer, expected),
             "support": _support_figures(polymer, evaluation["support"] or []),
         }
-    _write(
+    render(
         path,
         "entry.html",
         e=evaluation,
@@ -99,8 +99,8 @@ def write_entry_page(
         else _verdict(scores["deposited"], scores["enhanced"], evaluation["resolution"]),
         dip=_dip(curves, scores["enhanced"].get("d_fsc_model_05_masked")),
         slices=_slices(evaluation["contour"], maps),
-        settings=_flat(evaluation["provenance"].get("settings", {})),
-        built_model=_flat(evaluation["built_model"] or {}),
+        settings=flat(evaluation["provenance"].get("settings", {})),
+        built_model=flat(evaluation["built_model"] or {}),
         **dict.fromkeys(("where", "histogram", "chains", "support"), None) | pictures,
     )
 
@@ -125,7 +125,7 @@ def write_summary_page(path: Path, evaluations: Sequence[Mapping[str, Any]]) -> 
     ]
     medians = {name: _medians(evidence, name) for name in ("enhanced", *PEERS)}
     before, after = ({key: pair[k] for key, *pair in medians["enhanced"]} for k in (0, 1))
-    _write(
+    render(
         path,
         "summary.html",
         entries=entries,
@@ -143,10 +143,11 @@ def _percent(share: float | None) -> str:
     return f"{write_number(100 * share, 0 if share >= 0.1 else 1)} %"
 
 
-def _write(path: Path, template: str, **content: Any) -> None:
+def render(path: Path, template: str, **content: Any) -> None:
+    """Fill ``template`` and write it whole; text in HTML is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -164,7 +165,8 @@ def _write(path: Path, template: str, **content: Any) -> None:
         part.write_text(page, encoding="utf-8")
 
 
-def _figure(figure: Figure, name: str) -> Markup:
+def inline(figure: Figure, name: str) -> Markup:
+    """A figure as part of a page; ``name`` says what it shows."""
     return Markup(to_svg(figure, name))  # made here; matplotlib and to_svg escape their text
 
 
@@ -215,7 +217,7 @@ def _where(residues: pd.DataFrame, chains: pd.DataFrame) -> dict[str, Any]:
         of_chain = groups.get(row["chain"], changed[:0])
         strip = plot_gain_strip(of_chain) if len(of_chain) and len(rows) < STRIPS else None
         name = f"Change of Q along chain {row['chain']}"
-        rows.append(row | _counts(of_chain) | {"strip": strip and _figure(strip, name)})
+        rows.append(row | _counts(of_chain) | {"strip": strip and inline(strip, name)})
     known = [row for row in rows if np.isfinite(row["q_enhanced"] - row["q_deposited"])]
     known.sort(key=lambda row: row["q_enhanced"] - row["q_deposited"])
     return _counts(changed) | {
@@ -240,11 +242,12 @@ def _slices(contour: float, maps: tuple[Volume, Volume]) -> dict[str, Any]:
     pictures = slice_pictures(before, after, contours=(first, second))
     return {
         "contours": (first, second),
-        "pictures": [(place, _data_uri(one), _data_uri(two)) for place, one, two in pictures],
+        "pictures": [(place, data_uri(one), data_uri(two)) for place, one, two in pictures],
     }
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
+    """A picture as part of a page."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
@@ -273,14 +276,14 @@ def _fsc_figures(
         drawn = set(curves.loc[curves["mask"] == mask, "map"])
         if present := {name: of_map for name, of_map in crossings.items() if name in drawn}:
             figure = plot_fsc(curves, present, mask=mask, resolution=evaluation["resolution"])
-            figures[kind] = _figure(figure, f"FSC, {kind}")
+            figures[kind] = inline(figure, f"FSC, {kind}")
     return figures
 
 
 def _chain_figures(residues: pd.DataFrame, expected_q: float | None) -> list[Markup]:
     groups = dict(list(residues.groupby("chain", sort=False)))
     return [
-        _figure(plot_q_along_chain(groups[chain], expected_q=expected_q), f"Q along chain {chain}")
+        inline(plot_q_along_chain(groups[chain], expected_q=expected_q), f"Q along chain {chain}")
         for chain in chains_to_draw(residues, CHAIN_PLOTS)
     ]
 
@@ -296,16 +299,16 @@ def _support_figures(
         if ranks.get(predictor, {}).get("rho") is not None:
             figure = plot_support(residues, predictor, ranks[predictor])
             name = f"Gain in local correlation against {PREDICTORS[predictor]}"
-            figures[predictor] = _figure(figure, name)
+            figures[predictor] = inline(figure, name)
     return figures
 
 
-def _flat(nested: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+def flat(nested: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     """Nested settings as pairs of a dotted name and a value."""
     pairs: list[tuple[str, str]] = []
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            pairs += _flat(value, f"{before}{name}.")
+            pairs += flat(value, f"{before}{name}.")
         else:
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             pairs.append((f"{before}{name}", "–" if value is None else text))
@@ -342,4 +345,4 @@ def _diagonal(key: str, entries: Sequence[Mapping[str, Any]]) -> Markup:
     label = KEY_SCORES[key] + (f" ({score.unit})" if score.unit else "")
     lower = score.better == "lower"
     figure = plot_against_diagonal(pd.DataFrame(columns), label, lower_is_better=lower)
-    return _figure(figure, f"{label}, after against before")
+    return inline(figure, f"{label}, after against before")
