@@ -21,6 +21,7 @@ SETTINGS = {
     **vars(Plan()),
     **{"seed": 1, "run": "test", "crop_voxels": 24, "real_share": 1.0, "boxes_per_epoch": None},
     "target": "uniform",
+    "synthesis": "cpu",
 }
 NETWORK = {
     **{"width": 4, "blocks": 1, "head_dim": 2, "window": 3, "norm": "voxel"},

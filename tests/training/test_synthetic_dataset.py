@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cryoready.dataset.structures import pack
 from cryoready.training.synthetic_dataset import SyntheticBoxes
@@ -20,6 +21,15 @@ def test_a_crop_follows_from_its_seed(crops):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b)
         assert np.abs(a - c).max() > 0.1
+
+
+def test_pytorch_makes_the_same_targets_and_repeats_its_own_noise(crops):
+    there = SyntheticBoxes(crops.structures, 24, device=torch.device("cpu"))
+    (density, target), again = (there.sample(np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(density, again[0])
+    own_density, own_target = crops.sample(np.random.default_rng(5))
+    np.testing.assert_allclose(target, own_target, atol=1e-4)
+    assert np.corrcoef(density.ravel(), own_density.ravel())[0, 1] > 0.5  # other noise
 
 
 def test_maps_show_their_targets(crops):

@@ -221,7 +221,8 @@ def set_up(
     synthetic = None
     if share < 1:
         packed, local = Structures.open(*map(Path, structures)), settings["target"] == "local"
-        synthetic = SyntheticBoxes(packed, crop, local_target=local)
+        where = choose_device("cuda") if settings["synthesis"] == "gpu" else None
+        synthetic = SyntheticBoxes(packed, crop, local_target=local, device=where)
     plan = {field.name: settings[field.name] for field in fields(Plan)}
     plan["boxes_per_epoch"] = settings["boxes_per_epoch"] or len(real or ())
     cards = [json.loads(Path(path).read_text()) for path in pair_cards]
@@ -269,6 +270,11 @@ def _refuse_nothing(
             share < 1 and settings["boxes_per_epoch"] is None,
             f"train.boxes_per_epoch must be given when train.real_share is {share:g}, below 1: "
             "synthetic crops have no end",
+        ),
+        (
+            share < 1 and settings["synthesis"] == "gpu" and settings["workers"] > 0,
+            f"train.synthesis gpu and train.workers {settings['workers']} exclude each other: "
+            "a GPU simulates in the training process; set one of them to cpu or 0",
         ),
         (not validation, "the sheet has no entry with split 'val': give at least one"),
         (
