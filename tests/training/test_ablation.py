@@ -16,6 +16,7 @@ CONFIG = {
     "ablation": {
         "seeds": [1, 2],
         "minutes": 4,
+        "only": None,
         "base": {"network": {"width": 16}, "train": {"loss": {"ssim": 0.5}}},
         "variants": {"plain": {}, "frn": {"network": {"norm": "frn"}}, "l1": None},
     },
@@ -42,6 +43,14 @@ def test_a_run_is_the_configuration_with_base_variant_and_seed():
     }
     assert run_config("ablation-l1-1", CONFIG)["network"] == {"width": 16, "norm": "voxel"}
     assert CONFIG["network"]["width"] == 32  # nothing was changed in place
+
+
+def test_only_some_variants_can_be_asked_for():
+    only = CONFIG["ablation"] | {"only": ["frn", "plain"]}
+    runs = ablation_runs(only)
+    assert [variant for variant, _ in runs.values()] == ["frn", "frn", "plain", "plain"]
+    with pytest.raises(CryoreadyError, match="no variant is called 'fnr'; there are: plain, frn"):
+        ablation_runs(only | {"only": ["fnr"]})
 
 
 def test_the_configured_run_is_the_configuration():

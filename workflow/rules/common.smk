@@ -46,7 +46,7 @@ EVALUATION = config["evaluation"]
 RUN_NAME = config["train"]["run"]
 RUN = f"results/training/{RUN_NAME}"
 RUN_TABLES = ("history.tsv", "validation.tsv")
-ABLATION = ablation_runs(config["ablation"])
+ABLATION = checked(ablation_runs, config["ablation"])
 
 
 def science(name):

@@ -9,10 +9,23 @@ PREFIX = "ablation-"
 
 
 def ablation_runs(ablation: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
-    """Variant and seed of every run of the configuration ``ablation``, by the name of the run."""
+    """Variant and seed of every run of the configuration ``ablation``, by the name of the run.
+
+    Raises
+    ------
+    CryoreadyError
+        if ``ablation.only`` names a variant that there is not.
+    """
+    variants = ablation["only"] or list(ablation["variants"])
+    for variant in variants:
+        if variant not in ablation["variants"]:
+            raise CryoreadyError(
+                f"ablation.only: no variant is called {variant!r}; there are: "
+                f"{', '.join(ablation['variants'])}"
+            )
     return {
         f"{PREFIX}{variant}-{seed}": (variant, seed)
-        for variant in ablation["variants"]
+        for variant in variants
         for seed in ablation["seeds"]
     }
 
