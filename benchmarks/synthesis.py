@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,7 +25,7 @@ import torch
 from matplotlib.figure import Figure
 
 from cryoready.core.fourier import frequency_radius
-from cryoready.density.synthesis import draw_recipe, random_view, synthesise
+from cryoready.density.synthesis import RESOLUTIONS, draw_recipe, random_view, synthesise
 from cryoready.files.maps import read_map
 from cryoready.files.models import atomic_numbers, read_model
 
@@ -44,7 +45,7 @@ def columns(path):
 
 def one_box(coords, weight, seed, normal=None):
     rng = np.random.default_rng(seed)
-    recipe = draw_recipe(rng, rng.uniform(3, 6))
+    recipe = draw_recipe(rng, rng.uniform(*RESOLUTIONS))
     seen, near = random_view(coords, rng, edge=float(EDGE))
     synthesise(seen, weight[near], recipe, rng, shape=(EDGE,) * 3, normal=normal)
     return len(seen)
@@ -85,7 +86,7 @@ def entries(table, work):
         made = []
         for k in range(RECIPES):
             rng = np.random.default_rng((number, k))
-            recipe = draw_recipe(rng, row.resolution_A)
+            recipe = replace(draw_recipe(rng, row.resolution_A), map_share=1.0)
             where = (coords - real.origin).astype(np.float32)
             made.append(synthesise(where, weight, recipe, rng, shape=real.data.shape)[0])
         yield row.name, row.resolution_A, real.data, zone, made

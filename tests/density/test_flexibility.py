@@ -45,7 +45,7 @@ def test_residue_b_factors_differ_between_neighbours_and_spare_most_atoms(ball):
 
 
 def test_exposure_grows_from_the_core_to_the_surface(ball):
-    bare = exposure(ball, np.full(len(ball), 6.0, dtype=np.float32))
+    bare = exposure(ball)
     radius = np.linalg.norm(ball, axis=1)
     assert bare[radius < 8].mean() < 0.2
     assert bare[radius > 21].mean() > 0.7

@@ -91,9 +91,9 @@ def test_noise_stays_beyond_the_resolution(particle, frequencies):
     np.testing.assert_allclose(power[20:36], power[20:36].mean(), rtol=0.1)
 
 
-def test_noise_grows_away_from_the_centre(particle):
+def test_noise_grows_away_from_the_centre(frequencies):
     how = Noise(4.0, 0.02, 0.02, np.array([0.0, 0.0, 20.0]))
-    gain = growing(SHAPE, 1.0, how, particle)
+    gain = growing(frequencies, how)
     assert np.mean(gain**2) == pytest.approx(1, rel=1e-4)
     middle = gain[35:37, 35:37, 55:57].mean()
     assert gain[36, 36, 5] / middle == pytest.approx(1 + 0.02 * 50.5, rel=0.02)

@@ -83,9 +83,8 @@ def test_glycans_sit_at_the_surface_with_their_electrons():
     points = np.random.default_rng(1).uniform(-14, 14, (3000, 3))
     ball = points[np.linalg.norm(points, axis=1) < 14].astype(np.float32) + np.float32(24)
     how = changed(glycans=2, glycan_sigma=3.0, glycan_electrons=150.0)
-    weight = np.full(len(ball), 6.0, dtype=np.float32)
     rng = np.random.default_rng(5)
-    density = glycans(ball, weight, how, rng, shape=SHAPE, spacing=1.0)
+    density = glycans(ball, how, rng, shape=SHAPE, spacing=1.0)
     assert density.sum() == pytest.approx(300, rel=0.03)
     peak = np.array(np.unravel_index(density.argmax(), SHAPE)) - 24
     assert 8 < np.linalg.norm(peak) < 20

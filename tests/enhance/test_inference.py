@@ -45,6 +45,17 @@ def test_identity_network_returns_a_map_on_the_1_angstrom_grid(preset, shape):
     np.testing.assert_array_equal(result.volume.origin, volume.origin)
 
 
+def test_negative_density_passes_by_the_network_as_far_as_wanted():
+    """Where nothing is positive, half of the input's negative density is left, else the network's."""
+    volume = blobs((60, 61, 72))
+    signed = Volume.on(volume.grid, volume.data - 2)
+    result = run(signed, nn.Identity(), negatives=0.5)
+    relative = signed.data / result.intensity_scale
+    expected = 100 * np.where(relative > 0, relative.clip(0, 1), relative.clip(-1, 0) / 2)
+    np.testing.assert_allclose(result.volume.data, expected, atol=1e-3)
+    assert run(signed, nn.Identity()).volume.data.min() == 0
+
+
 @pytest.mark.parametrize("voxel", [0.83, 1.05, 1.4])
 def test_other_maps_equal_the_clip_and_resample_round_trip(voxel):
     volume = blobs((64, 55, 70), voxel)

@@ -67,7 +67,7 @@ def test_weights_and_card_come_back(saved, network, card):
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
     digest = hashlib.sha256(saved.read_bytes()).hexdigest()
-    assert found == Card("small", "1.0", SMALL, 1.0, CONVENTION, card.training, digest)
+    assert found == Card("small", "1.0", SMALL, 1.0, training=card.training, sha256=digest)
     assert {path.name for path in saved.parent.iterdir()} == {"small.safetensors", "small.json"}
 
 

@@ -20,7 +20,7 @@ from cryoready.network.scunet import (
     _Roll,
     cut_windows,
     join_windows,
-    with_skip,
+    mixed_with_input,
 )
 
 PRECISION = {torch.float64: 3e-8, torch.float32: 1e-6}  # the reference is stored as float32
@@ -260,15 +260,15 @@ def test_a_skip_starts_with_the_input_unchanged():
         torch.testing.assert_close(network(x), x)
 
 
-def test_a_skip_can_be_given_to_weights_without():
-    network = SCUNet(Architecture(width=8, norm="voxel", scale=100.0))
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_share_of_the_input_can_be_mixed_into_weights(skip):
+    network = SCUNet(Architecture(width=8, norm="voxel", scale=100.0, skip=skip))
     randomise(network)
     x = torch.rand(1, 1, 24, 24, 24) * 100
     with torch.no_grad():
         expected = 0.3 * x + 0.7 * network(x)
-        skipping = with_skip(network, share=0.3)
-        assert relative_rms(skipping(x), expected.numpy()) < 1e-4
-    assert with_skip(skipping) is skipping
+        mixed = mixed_with_input(network, share=0.3)
+        assert relative_rms(mixed(x), expected.numpy()) < 1e-4
 
 
 def receptive_field(branches):

@@ -16,7 +16,7 @@ from cryoready.training.release import check_sheet, count_parameters, release
 from cryoready.training.samples import CROP_VOXELS, cut, sample_crops
 
 SMALL = Architecture(width=4, blocks=1, head_dim=2, norm="voxel")
-LIMITS = {"most_megabytes": 12.0, "tolerance": 1.0}
+LIMITS = {"input_share": 0.0, "negatives": 0.0, "most_megabytes": 12.0, "tolerance": 1.0}
 TRAINING = {"entries": {"EMD-1": "ab", "EMD-2": "cd"}, "train": {"loss": {"ssim": 1.0}}}
 
 
@@ -48,7 +48,19 @@ def test_the_file_is_half_as_large_and_the_map_the_same(weights, crops, tmp_path
         torch.float16
     }
     assert released.parameters == count_parameters(before)
-    assert (card.name, card.training) == ("mine", TRAINING)
+    untouched = {"input_share": 0.0, "negatives": 0.0}
+    assert (card.name, card.training) == ("mine", {**TRAINING, "release": untouched})
+
+
+def test_a_share_of_the_input_is_released_with_the_weights(weights, crops, tmp_path):
+    to = tmp_path / "weights.safetensors"
+    release(weights, to, crops, **LIMITS | {"input_share": 0.25, "negatives": 0.5})
+    before, _ = load_network(weights)
+    after, card = load_network(to)
+    assert (card.negatives, card.architecture.skip) == (0.5, True)
+    with torch.inference_mode():
+        expected = 25 * crops + 0.75 * before(100 * crops)
+        assert (after(100 * crops) - expected).abs().max() < 0.5
 
 
 @pytest.mark.parametrize(

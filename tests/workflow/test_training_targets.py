@@ -87,6 +87,8 @@ def test_a_release_has_half_the_size_and_says_what_it_is(checkout: Checkout, tin
 def test_what_is_missing_is_one_line(checkout: Checkout, tiny) -> None:
     error = checkout.snakemake("release", *tiny, "--config", "train={run: never}").error
     assert "no run of that name has ended" in error
-    sheet = checkout.sheet("val_only", {"id": "v", "map": "simulated", "split": "val"})
-    error = checkout.snakemake("train", "--config", f"entries={sheet}").error
-    assert "no entry with split 'train'" in error or "has no model" in error
+    error = checkout.snakemake("ablation", *tiny, "--config", "ablation={only: [other]}").error
+    assert "no variant is called 'other'" in error
+    lonely = checkout.sheet("lonely", SHEET[1] | {"split": "train"})
+    error = checkout.snakemake("train", "--config", f"entries={lonely}").error
+    assert "no entry with split 'train' and a map" in error

@@ -1,7 +1,7 @@
 """A training pair: the 1 Å map and the simulated target on the same grid."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from cryoready.density.normalise import intensity_scale, normalise
 from cryoready.density.resample import resample, spaced_grid
 from cryoready.density.simulate import simulate_density, target_sigma
 from cryoready.density.solvent import empty_region, fill_solvent
-from cryoready.density.synthesis import draw_recipe, synthesise
+from cryoready.density.synthesis import RESOLUTIONS, draw_recipe, synthesise
 from cryoready.files.models import atomic_numbers
 from cryoready.metrics.qscore import SIGMA, expected_q, place_probes, qscore
 
@@ -136,11 +136,11 @@ def prepare_simulated_pair(
 ) -> Pair:
     """A pair whose map is simulated from ``atoms`` and degraded (`density.synthesis`).
 
-    ``resolution`` (Å) is drawn between 3 and 6 when it is not given.
+    ``resolution`` (Å) is drawn from `RESOLUTIONS` when it is not given.
     """
     rng = np.random.default_rng(seed)
     if resolution is None:
-        resolution = float(rng.uniform(3.0, 6.0))
+        resolution = float(rng.uniform(*RESOLUTIONS))
     low = atoms.coords.min(axis=0) - SIMULATED_MARGIN - rng.uniform(0, spacing, 3)
     voxels = np.ceil((atoms.coords.max(axis=0) + SIMULATED_MARGIN - low) / spacing).astype(int)
     nz, ny, nx = (int(n) for n in np.maximum(voxels, minimum_voxels))
@@ -150,7 +150,7 @@ def prepare_simulated_pair(
     measured, target = synthesise(
         coords,
         weight.astype(np.float32),
-        draw_recipe(rng, resolution),
+        replace(draw_recipe(rng, resolution), map_share=1.0),
         rng,
         shape=grid.shape,
         spacing=spacing,

@@ -14,8 +14,8 @@ from cryoready.core.whole_files import file_sha256, written_whole
 from cryoready.files.models import atomic_numbers, read_model
 
 ATOM = np.dtype(
-    [("coords", "<f4", 3), ("number", "u1"), ("b_iso", "<f4"), ("occupancy", "<f4")]
-)  # zyx in Å; atomic number; Å²; 0-1
+    [("coords", "<f4", 3), ("number", "u1"), ("occupancy", "<f4")]
+)  # zyx in Å; atomic number; 0-1
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def packed(atoms: Atoms) -> NDArray[np.void]:
     rows = np.empty(len(kept), ATOM)
     rows["coords"] = kept.coords - kept.coords.mean(axis=0)  # near 0, where float32 is exact
     rows["number"] = atomic_numbers(kept.element)
-    rows["b_iso"], rows["occupancy"] = kept.b_iso, kept.occupancy
+    rows["occupancy"] = kept.occupancy
     return rows
 
 

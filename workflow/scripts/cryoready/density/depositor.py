@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from cryoready.density.gaussians import Array
+from cryoready.density.gaussians import Array, like
 from cryoready.density.noise import Noise, half_map_fsc
 from cryoready.density.resample import axis_operator
 from cryoready.density.spectrum import Frequencies
@@ -96,19 +96,19 @@ def fsc_weight(frequencies: Frequencies, noise: Noise) -> Array:
 
 
 def lowpass(frequencies: Frequencies, resolution: float) -> Array:
-    """Butterworth filter of 8th order, amplitude 1/2 at 1/``resolution``."""
+    """Squared Butterworth filter of 8th order: amplitude 1/2 at 1/``resolution``."""
     return 1 / (1 + (frequencies.radius * resolution) ** 16)
 
 
 def quantise(density: Array, kind: str) -> Array:
     """``density`` after storage as float32, float16, int16 or int8 (MRC modes 2, 12, 1, 0)."""
     xp = array_namespace(density)
-    if kind == "float32":
+    low, high = xp.min(density), xp.max(density)
+    if kind == "float32" or bool(low == high):
         return density
     if kind == "float16":
         largest = xp.max(xp.abs(density))
         return xp.astype(xp.astype(density / largest, xp.float16), density.dtype) * largest
-    low, high = xp.min(density), xp.max(density)
     step = (high - low) / LEVELS[kind]
     return low + step * xp.round((density - low) / step)
 
@@ -122,9 +122,7 @@ def regrid(density: Array, spacing: float, voxel_size: float, shift: NDArray[np.
     xp = array_namespace(density)
     for k, n in enumerate(density.shape):
         there_and_back = xp.asarray(
-            round_trip(n, spacing, voxel_size, float(shift[k])),
-            dtype=density.dtype,
-            device=device(density),
+            round_trip(n, spacing, voxel_size, float(shift[k])), **like(density)
         )
         density = xp.moveaxis(xp.tensordot(there_and_back, density, axes=((1,), (k,))), 0, k)
     return density

@@ -6,11 +6,11 @@ Arrays are NumPy's or tensors on any device; scalars are drawn with a NumPy gene
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from cryoready.density.gaussians import Array, sum_of_gaussians
+from cryoready.density.gaussians import Array, like, sum_of_gaussians
 
 B_AT_REST = 40.0  # Å²: σ = 0.71 Å, the narrowest that a grid of 1 Å holds
 EXPOSURE_SIGMA = 5.0  # Å, of the density that tells the core from the surface
@@ -96,7 +96,7 @@ def wave_b_factors(
 ) -> Array:
     """A smooth field of B (Å², 0 … ``largest``) at the atoms ((n, 3) Å)."""
     xp = array_namespace(coords)
-    angle = coords @ _like(wave_vector, coords) + phase
+    angle = coords @ xp.asarray(wave_vector, **like(coords)) + phase
     return largest * (0.5 + 0.5 * xp.sin(angle))
 
 
@@ -106,24 +106,25 @@ def residue_b_factors(coords: Array, largest: float, wave_vectors: NDArray[np.fl
     The square of a sum of waves: most atoms are little affected, a few much.
     """
     xp = array_namespace(coords)
-    waves = xp.mean(xp.sin(coords @ _like(wave_vectors, coords).T), axis=1)
+    waves = xp.mean(xp.sin(coords @ xp.asarray(wave_vectors, **like(coords)).T), axis=1)
     return largest * xp.clip(2 * waves, -1, 1) ** 2
 
 
-def exposure(coords: Array, weight: Array) -> Array:
+def exposure(coords: Array) -> Array:
     """How near to the surface each atom is, (n,): 0 in the core, 1 on a plane surface and beyond.
 
-    From the density blurred by `EXPOSURE_SIGMA`, which falls to half of its value in the core at a
-    plane surface.
+    From the density of atoms, of whatever element, blurred by `EXPOSURE_SIGMA`: at a plane surface
+    it falls to half of its value in the core.
     """
     xp = array_namespace(coords)
     low, high = xp.min(coords, axis=0), xp.max(coords, axis=0)
     spacing = EXPOSURE_SIGMA
     nz, ny, nx = (int(n) + 2 for n in (high - low) / spacing)
+    one = xp.ones_like(coords[:, 0])
     blurred = sum_of_gaussians(
         coords - low,
-        weight,
-        xp.full_like(weight, EXPOSURE_SIGMA),
+        one,
+        EXPOSURE_SIGMA * one,
         shape=(nz, ny, nx),
         spacing=spacing,
     )
@@ -135,7 +136,7 @@ def exposure(coords: Array, weight: Array) -> Array:
 def beyond_plane(coords: Array, normal: NDArray[np.float64], share: float) -> Array:
     """(n,) bool: the ``share`` of the atoms that lies farthest along ``normal``."""
     xp = array_namespace(coords)
-    height = coords @ _like(normal, coords)
+    height = coords @ xp.asarray(normal, **like(coords))
     ranked = xp.sort(height)
     return height > ranked[int((1 - share) * (coords.shape[0] - 1))]
 
@@ -154,11 +155,11 @@ def second_position(
     """
     xp = array_namespace(coords)
     moving = coords[domain]
-    normal_here = _like(normal, coords)
+    normal_here = xp.asarray(normal, **like(coords))
     height = moving @ normal_here
     hinge = xp.mean(moving, axis=0) - (xp.mean(height) - xp.min(height)) * normal_here
-    turn = _like(Rotation.from_rotvec(rotation).as_matrix(), coords)
-    return (moving - hinge) @ turn.T + hinge + _like(shift, coords)
+    turn = xp.asarray(Rotation.from_rotvec(rotation).as_matrix(), **like(coords))
+    return (moving - hinge) @ turn.T + hinge + xp.asarray(shift, **like(coords))
 
 
 def partial_occupancy(coords: Array, occupancy: float, radius: float, at: float) -> Array:
@@ -193,11 +194,11 @@ def move(
         B_AT_REST
         + wave_b_factors(coords, how.wave_b, how.wave_vector, how.wave_phase)
         + residue_b_factors(coords, how.residue_b, how.residue_vectors)
-        + how.surface_b * exposure(coords, weight)
+        + how.surface_b * exposure(coords)
         + how.domain_b * xp.astype(domain, coords.dtype)
     )
     weight = weight * occupancy
-    if how.second_occupancy == 0:
+    if how.second_occupancy == 0 or not bool(xp.any(domain)):
         return (coords, weight, b_factor), occupancy
     second = second_position(
         coords, domain, how.domain_normal, how.second_rotation, how.second_shift
@@ -209,8 +210,3 @@ def move(
         xp.concat([b_factor, b_factor[domain]]),
     )
     return seen, occupancy
-
-
-def _like(values: NDArray[np.float64], array: Array) -> Array:
-    """``values`` in the library, type and device of ``array``."""
-    return array_namespace(array).asarray(values, dtype=array.dtype, device=device(array))

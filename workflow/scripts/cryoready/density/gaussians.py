@@ -12,6 +12,11 @@ BRICK_VOXELS = 32  # edge of the pieces of the grid that are summed one by one
 CUTOFF_SIGMAS = 4.0  # of the widest atom: 3e-4 of its peak
 
 
+def like(array: Array) -> dict[str, Any]:
+    """``dtype`` and ``device`` of ``array``, for the functions that make arrays."""
+    return {"dtype": array.dtype, "device": device(array)}
+
+
 def sum_of_gaussians(
     coords: Array,
     weight: Array,
@@ -41,19 +46,18 @@ def sum_of_gaussians(
     (nz, ny, nx) in units of the weight per Å³, of the type of ``coords``.
     """
     xp = array_namespace(coords)
-    like = {"dtype": coords.dtype, "device": device(coords)}
-    density = xp.zeros(shape, **like)
+    density = xp.zeros(shape, **like(coords))
     if coords.shape[0] == 0:
         return density
-    coords = coords - xp.asarray(origin, **like)
+    coords = coords - xp.asarray(origin, **like(coords))
     reach = CUTOFF_SIGMAS * float(xp.max(sigma))
     for corner in product(*(range(0, n, BRICK_VOXELS) for n in shape)):
         ends = [min(start + BRICK_VOXELS, n) for start, n in zip(corner, shape, strict=True)]
-        low, high = (xp.asarray(edge, **like) * spacing for edge in (corner, ends))
+        low, high = (xp.asarray(edge, **like(coords)) * spacing for edge in (corner, ends))
         near = xp.all((coords > low - reach) & (coords < high + reach), axis=1)
         there, width = coords[near], sigma[near]
         z, y, x = (
-            _profiles(there[:, k], width, spacing * xp.arange(corner[k], ends[k], **like))
+            _profiles(there[:, k], width, spacing * xp.arange(corner[k], ends[k], **like(coords)))
             for k in range(3)
         )
         planes = xp.reshape(y[:, :, None] * x[:, None, :], (z.shape[0], y.shape[1] * x.shape[1]))

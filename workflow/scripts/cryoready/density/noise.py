@@ -54,19 +54,11 @@ def half_map_fsc(radius: Array, resolution: float, slope: float) -> Array:
     return 1 / (1 + xp.exp(xp.clip((radius - middle) / slope, -30, 30)))
 
 
-def growing(shape: tuple[int, int, int], spacing: float, how: Noise, like: Array) -> Array:
+def growing(frequencies: Frequencies, how: Noise) -> Array:
     """1 + ramp × distance from the centre, (nz, ny, nx), of mean square 1."""
-    xp = array_namespace(like)
+    xp = array_namespace(frequencies.radius)
     squared = sum(
-        xp.reshape(
-            (
-                (xp.arange(n, dtype=like.dtype, device=device(like)) - (n - 1) / 2) * spacing
-                - float(how.centre[k])
-            )
-            ** 2,
-            tuple(n if axis == k else 1 for axis in range(3)),
-        )
-        for k, n in enumerate(shape)
+        (axis - float(c)) ** 2 for axis, c in zip(frequencies.positions, how.centre, strict=True)
     )
     gain = 1 + how.ramp * xp.sqrt(squared)
     return gain / xp.sqrt(xp.mean(gain**2))
@@ -117,7 +109,7 @@ def half_maps(
     amplitude = frequencies.spread(
         xp.sqrt(noise_power(signal, frequencies, how) / (size * occupied))
     )
-    gain = growing(frequencies.shape, frequencies.spacing, how, frequencies.radius)
+    gain = growing(frequencies, how)
     first, second = (
         signal + amplitude * xp.fft.rfftn(gain * normal(frequencies.shape)) for _ in range(2)
     )

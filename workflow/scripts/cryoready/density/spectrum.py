@@ -8,7 +8,7 @@ from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from cryoready.core.fourier import frequency_radius, shell_index
-from cryoready.density.gaussians import Array
+from cryoready.density.gaussians import Array, like
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,21 @@ class Frequencies:
     def of(cls, density: Array, spacing: float) -> "Frequencies":
         """The frequencies of ``density`` (nz, ny, nx), in its library, type and device."""
         xp = array_namespace(density)
-        like = {"dtype": density.dtype, "device": device(density)}
         nz, ny, nx = density.shape
         radius, _, _ = _shells((nz, ny, nx), spacing)
-        full = [xp.asarray(np.fft.fftfreq(n, spacing), **like) for n in (nz, ny)]
-        half = xp.asarray(np.fft.rfftfreq(nx, spacing), **like)
+        full = [xp.asarray(np.fft.fftfreq(n, spacing), **like(density)) for n in (nz, ny)]
+        half = xp.asarray(np.fft.rfftfreq(nx, spacing), **like(density))
         axes = (full[0][:, None, None], full[1][None, :, None], half[None, None, :])
-        return cls((nz, ny, nx), spacing, axes, xp.asarray(radius, **like))
+        return cls((nz, ny, nx), spacing, axes, xp.asarray(radius, **like(density)))
+
+    @property
+    def positions(self) -> tuple[Array, Array, Array]:
+        """zyx components of the voxels, Å from the centre of the box, shaped like `axes`."""
+        xp = array_namespace(self.radius)
+        z, y, x = (
+            (xp.arange(n, **like(self.radius)) - (n - 1) / 2) * self.spacing for n in self.shape
+        )
+        return z[:, None, None], y[None, :, None], x[None, None, :]
 
     def along(self, direction: NDArray[np.float64]) -> Array:
         """Component of every frequency along the unit vector ``direction`` (3,) zyx, 1/Å."""

@@ -10,8 +10,9 @@ from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cryoready.density.degrade import b_decay
 from cryoready.density.flexibility import exposure, random_direction
-from cryoready.density.gaussians import Array, sum_of_gaussians
+from cryoready.density.gaussians import Array, like, sum_of_gaussians
 from cryoready.density.noise import Normal
 from cryoready.density.spectrum import Frequencies
 
@@ -66,14 +67,12 @@ def draw_surroundings(rng: np.random.Generator) -> Surroundings:
 
 def gaussian_lowpass(frequencies: Frequencies, resolution: float) -> Array:
     """exp(-ln 2 (s d)²): half of the amplitude at 1/``resolution``."""
-    xp = array_namespace(frequencies.radius)
-    return xp.exp(-float(np.log(2)) * (frequencies.radius * resolution) ** 2)
+    return b_decay(frequencies, 4 * float(np.log(2)) * resolution**2)
 
 
 def blur(frequencies: Frequencies, sigma: float) -> Array:
     """exp(-2π² σ² s²): a Gaussian of width ``sigma`` (Å)."""
-    xp = array_namespace(frequencies.radius)
-    return xp.exp(-2 * (np.pi * sigma * frequencies.radius) ** 2)
+    return b_decay(frequencies, 8 * np.pi**2 * sigma**2)
 
 
 def particle_mask(
@@ -109,13 +108,8 @@ def particle_mask(
 def belt(frequencies: Frequencies, how: Surroundings, normal: Normal) -> Array:
     """A slab of lumpy density across the box, (nz, ny, nx), before the particle displaces it."""
     xp = array_namespace(frequencies.radius)
-    like = {"dtype": frequencies.radius.dtype, "device": device(frequencies.radius)}
     height = sum(
-        xp.reshape(
-            (xp.arange(n, **like) - (n - 1) / 2) * (frequencies.spacing * how.belt_normal[k]),
-            tuple(n if axis == k else 1 for axis in range(3)),
-        )
-        for k, n in enumerate(frequencies.shape)
+        float(e) * axis for e, axis in zip(how.belt_normal, frequencies.positions, strict=True)
     )
     inside = xp.abs(height - how.belt_offset) < how.belt_thickness / 2
     lumps = 1 + 2 * normal(frequencies.shape)
@@ -124,7 +118,6 @@ def belt(frequencies: Frequencies, how: Surroundings, normal: Normal) -> Array:
 
 def glycans(
     coords: Array,
-    weight: Array,
     how: Surroundings,
     rng: np.random.Generator,
     *,
@@ -133,17 +126,16 @@ def glycans(
 ) -> Array:
     """Wide blobs beside the most exposed of some random atoms, (nz, ny, nx)."""
     xp = array_namespace(coords)
-    like = {"dtype": coords.dtype, "device": device(coords)}
     candidates = xp.asarray(
         rng.integers(coords.shape[0], size=20 * how.glycans), device=device(coords)
     )
-    bare = xp.take(exposure(coords, weight), candidates)
+    bare = xp.take(exposure(coords), candidates)
     chosen = xp.take(candidates, xp.argsort(bare)[-how.glycans :])
     away = np.stack([random_direction(rng) for _ in range(how.glycans)]) * 5.0
     return sum_of_gaussians(
-        xp.take(coords, chosen, axis=0) + xp.asarray(away, **like),
-        xp.full(how.glycans, how.glycan_electrons, **like),
-        xp.full(how.glycans, how.glycan_sigma, **like),
+        xp.take(coords, chosen, axis=0) + xp.asarray(away, **like(coords)),
+        xp.full(how.glycans, how.glycan_electrons, **like(coords)),
+        xp.full(how.glycans, how.glycan_sigma, **like(coords)),
         shape=shape,
         spacing=spacing,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, to_device
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
@@ -17,7 +17,7 @@ from cryoready.density.atom_resolution import resolution_from_b_factor
 from cryoready.density.degrade import Transfer, draw_transfer, transfer
 from cryoready.density.depositor import Deposition, deposit, draw_deposition
 from cryoready.density.flexibility import B_AT_REST, Flexibility, draw_flexibility, move
-from cryoready.density.gaussians import Array, sum_of_gaussians
+from cryoready.density.gaussians import Array, like, sum_of_gaussians
 from cryoready.density.noise import Noise, Normal, draw_noise, half_maps
 from cryoready.density.normalise import PERCENTILE
 from cryoready.density.simulate import target_sigma
@@ -30,6 +30,7 @@ from cryoready.density.surroundings import (
     surround,
 )
 
+RESOLUTIONS = (2.8, 6.0)  # Å, between which the resolution is drawn where none is given
 REACH = 10.0  # Å around a box from which atoms matter
 ZONE = 4.0  # Å around the particle: where the half-map FSC is that of the reconstruction
 
@@ -49,7 +50,7 @@ class Recipe:
     deposition
         what is done with the full map.
     map_share
-        0-1: brightest density of this part relative to that of the whole map.
+        0-1: brightest density of this part relative to that of the whole map (1: a whole map).
     """
 
     resolution: float
@@ -62,7 +63,7 @@ class Recipe:
 
 
 def draw_recipe(rng: np.random.Generator, resolution: float) -> Recipe:
-    """A plausible deposited map of reported ``resolution`` (Å)."""
+    """A plausible deposited map of reported ``resolution`` (Å), of which a part is looked at."""
     flexibility = draw_flexibility(rng, resolution)
     signal = draw_transfer(rng, resolution)
     b_factor = B_AT_REST + flexibility.wave_b / 4 + signal.b_factor
@@ -95,10 +96,9 @@ def random_view(coords: Array, rng: np.random.Generator, *, edge: float) -> tupl
     are: all within `REACH` of the box.
     """
     xp = array_namespace(coords)
-    like = {"dtype": coords.dtype, "device": device(coords)}
-    turn = xp.asarray(Rotation.random(random_state=rng).as_matrix(), **like)
+    turn = xp.asarray(Rotation.random(random_state=rng).as_matrix(), **like(coords))
     centre = coords[int(rng.integers(coords.shape[0])), :]
-    offset = xp.asarray(edge / 2 + rng.uniform(-0.25, 0.25, 3) * edge, **like)
+    offset = xp.asarray(edge / 2 + rng.uniform(-0.25, 0.25, 3) * edge, **like(coords))
     seen = (coords - centre) @ turn.T + offset
     near = xp.all((seen > -REACH) & (seen < edge + REACH), axis=1)
     return seen[near], near
@@ -150,7 +150,7 @@ def synthesise(
     density = sum_of_gaussians(seen, seen_weight, sigma, shape=shape, spacing=spacing)
     if recipe.surroundings.glycans:
         density = density + glycans(
-            coords, weight, recipe.surroundings, rng, shape=shape, spacing=spacing
+            coords, recipe.surroundings, rng, shape=shape, spacing=spacing
         )
     measured = measure(density, recipe, normal, spacing=spacing)
 
@@ -160,9 +160,7 @@ def synthesise(
         blur = np.asarray(first) + recipe.transfer.b_factor
         resolution = resolution_from_b_factor(blur, recipe.resolution)
     width = xp.asarray(
-        np.broadcast_to(target_sigma(resolution), (coords.shape[0],)),
-        dtype=coords.dtype,
-        device=device(coords),
+        np.broadcast_to(target_sigma(resolution), (coords.shape[0],)), **like(coords)
     )
     target = sum_of_gaussians(coords, weight * occupancy, width, shape=shape, spacing=spacing)
     return _scaled(measured, recipe.map_share), _scaled(target, 1.0)
@@ -186,6 +184,8 @@ def measure(density: Array, recipe: Recipe, normal: Normal, *, spacing: float) -
     mask = None
     if (how := recipe.deposition).mask_radius:
         mask = particle_mask(coefficients, frequencies, how.mask_radius, edge=how.mask_edge)
+        if not bool(xp.any(mask > 0)):  # a few atoms, blurred below the threshold
+            mask = None
     return deposit((first + second) / 2, frequencies, how, recipe.noise, mask)
 
 
@@ -195,14 +195,19 @@ def _normal_like(array: Array, rng: np.random.Generator) -> Normal:
 
     def normal(shape: tuple[int, ...]) -> Array:
         values = rng.standard_normal(shape, dtype=np.float32)
-        return xp.asarray(values, dtype=array.dtype, device=device(array))
+        return xp.asarray(values, **like(array))
 
     return normal
 
 
 def _scaled(density: Array, share: float) -> Array:
-    """0-1 as `normalise` does it; the percentile is ``share`` of that of the whole map."""
+    """0-1 as `normalise` does it; the percentile is ``share`` of that of the whole map.
+
+    Zeros where nothing is positive.
+    """
     xp = array_namespace(density)
+    if not bool(xp.any(density > 0)):
+        return xp.zeros_like(density)
     return xp.clip(density * (share / brightest(density)), 0, 1)
 
 

@@ -47,7 +47,8 @@ class Enhancement:
     Parameters
     ----------
     volume
-        0-100, on the grid of the input; what the spline overshoots is clipped.
+        up to 100, on the grid of the input; what the spline overshoots is clipped. Negative only
+        where negative density of the input is kept.
     network_volume
         the same on the network's grid.
     intensity_scale
@@ -102,6 +103,7 @@ def enhance(
     batch_size: int | None = None,
     precision: str = "fp32",
     tta: int = 0,
+    negatives: float = 0.0,
     report: Callable[[str], None] = lambda line: None,
 ) -> Enhancement:
     """Enhance ``volume`` with ``network`` (EMReady, doi 10.1038/s41467-023-39031-1, Methods).
@@ -127,6 +129,9 @@ def enhance(
         "fp32" or "bf16".
     tta
         0, 4 or 24: average over so many proper rotations of every box.
+    negatives
+        share of the input's negative density, which the network does not see, that is added to the
+        output.
     report
         receives lines about sizes, memory and time.
 
@@ -143,6 +148,9 @@ def enhance(
     grid = spaced_grid(volume.grid, spacing)
     density = resample(volume, grid).data
     scale = intensity_scale(density)
+    below: FloatArray | float = 0.0
+    if negatives:
+        below = np.clip(density / np.float32(scale), -1, 0) * np.float32(negatives * NETWORK_SCALE)
     density = pad_to_edge(normalise(density, scale), tiling.edge_voxels)
     corners, empty = occupied_corners(density, tiling)
 
@@ -169,11 +177,12 @@ def enhance(
     seconds = time.monotonic() - started
 
     nz, ny, nx = grid.shape
-    enhanced = Volume.on(grid, np.ascontiguousarray(blended[:nz, :ny, :nx]))
+    enhanced = Volume.on(grid, blended[:nz, :ny, :nx] + below)
     if mask is not None:
         inside = Volume.on(volume.grid, (mask > 0).astype(np.float32))
         enhanced = Volume.on(grid, enhanced.data * (resample(inside, grid).data > 0.5))
-    returned = resample(enhanced, volume.grid).data.clip(0, NETWORK_SCALE)
+    lowest = min(0.0, float(enhanced.data.min()))
+    returned = resample(enhanced, volume.grid).data.clip(lowest, NETWORK_SCALE)
     if mask is not None:
         returned *= mask > 0
     return Enhancement(
@@ -219,6 +228,7 @@ def enhance_with(
         batch_size=settings["batch_size"],
         precision=settings["precision"],
         tta=settings["tta"],
+        negatives=card.negatives,
         report=report,
     )
 

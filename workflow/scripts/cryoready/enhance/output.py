@@ -120,7 +120,7 @@ def write_card(
         "resolution": resolution,
         "weights": {"name": weights.name, "sha256": settings["weights_sha256"]},
         "contour": {"input": contour, "enhanced": matching, "from": origin},
-        "values": "0-100, network units",
+        "values": f"{min(0.0, float(result.volume.data.min())):.3g}-100, network units",
         "intensity_scale": result.intensity_scale,
         "output_grid": settings["output_grid"],
         "inference": {**settings["inference"], "batch_size": result.batch_size},

@@ -60,6 +60,8 @@ class Card:
         convention of the values the network takes and gives.
     grid
         voxel size the network was trained on, Å.
+    negatives
+        share of the input's negative density that is added to the output: the network sees none.
     training
         how the weights came about: data, loss, steps, versions; anything JSON can hold.
     sha256
@@ -71,6 +73,7 @@ class Card:
     architecture: Architecture
     grid: float
     intensity: str = CONVENTION
+    negatives: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -265,6 +268,7 @@ def _read_card(path: Path) -> Card:
         card = Card(**{**found, "architecture": Architecture(**found["architecture"])})
         kinds: dict[str, Any] = {
             "grid": (int, float),
+            "negatives": (int, float),
             "training": dict,
             "architecture": Architecture,
         }
@@ -298,7 +302,7 @@ def _published_card(
             f"{path}: bare weights without a card: {said} which grid they are for; "
             f"set weights_grid to {known} (Å)"
         )
-    return Card(path.stem, "published", architecture, grid, CONVENTION, {}, digest)
+    return Card(path.stem, "published", architecture, grid, sha256=digest)
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

@@ -454,19 +454,14 @@ def _initialise(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def with_skip(network: SCUNet, *, share: float = 0.5) -> SCUNet:
-    """A network with a skip whose output is ``share`` · input + (1 - ``share``) · that of before.
-
-    A start for training from weights without a skip; one that has it is returned as it is.
-    """
-    if network.architecture.skip:
-        return network
-    wanted = SCUNet(replace(network.architecture, skip=True))
-    wanted.load_state_dict(network.state_dict(), strict=False)
-    wanted.skip.fill_(share)
-    for weight in wanted.m_tail.parameters():
+def mixed_with_input(network: SCUNet, *, share: float) -> SCUNet:
+    """A network with a skip whose output is ``share`` · input + (1 - ``share``) · that of before."""
+    mixed = SCUNet(replace(network.architecture, skip=True))
+    mixed.load_state_dict({"skip": torch.zeros(()), **network.state_dict()})
+    mixed.skip.mul_(1 - share).add_(share)
+    for weight in mixed.m_tail.parameters():
         weight.mul_(1 - share)
-    return wanted
+    return mixed
 
 
 @torch.no_grad()

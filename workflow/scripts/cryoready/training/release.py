@@ -1,7 +1,7 @@
 """Weights made ready to be given away: half as large, and proven to make the same map."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cryoready.core.errors import CryoreadyError
 from cryoready.density.normalise import NETWORK_SCALE
 from cryoready.network.checkpoint import Card, load_network, save_weights
-from cryoready.network.scunet import SCUNet
+from cryoready.network.scunet import SCUNet, mixed_with_input
 
 HALF_BYTES = 2  # of a number
 
@@ -54,7 +54,14 @@ def check_sheet(card: Card, ids: Collection[str], sheet: str) -> None:
 
 
 def release(
-    weights: Path, to: Path, crops: Tensor, *, most_megabytes: float, tolerance: float
+    weights: Path,
+    to: Path,
+    crops: Tensor,
+    *,
+    input_share: float,
+    negatives: float,
+    most_megabytes: float,
+    tolerance: float,
 ) -> Released:
     """Write ``weights`` in half precision, with their card.
 
@@ -66,6 +73,10 @@ def release(
         ``*.safetensors``.
     crops
         (n, 1, z, y, x) maps to be tried on, 0-1.
+    input_share
+        0-1: of the input in the output; the rest is what the weights make of it.
+    negatives
+        share of the input's negative density that is added (`enhance.inference.enhance`).
     most_megabytes
         limit of the file, 10⁶ bytes.
     tolerance
@@ -77,6 +88,10 @@ def release(
         if the file would be too large, or the maps would differ; nothing is kept then.
     """
     network, card = load_network(weights)
+    if input_share:
+        network = mixed_with_input(network, share=input_share).eval()
+    card = replace(card, architecture=network.architecture, negatives=negatives)
+    card.training["release"] = {"input_share": input_share, "negatives": negatives}
     megabytes = HALF_BYTES * sum(v.numel() for v in network.state_dict().values()) / 1e6
     if megabytes > most_megabytes:
         raise CryoreadyError(

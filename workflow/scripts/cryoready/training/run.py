@@ -23,7 +23,7 @@ from cryoready.dataset.structures import Structures
 from cryoready.density.normalise import CONVENTION, NETWORK_SCALE
 from cryoready.enhance.inference import choose_device
 from cryoready.network.checkpoint import Card, load_network, save_weights
-from cryoready.network.scunet import Architecture, SCUNet, with_skip
+from cryoready.network.scunet import Architecture, SCUNet, mixed_with_input
 from cryoready.training.box_dataset import BoxDataset, BoxStack
 from cryoready.training.loop import State, train
 from cryoready.training.mixed_dataset import MixedDataset
@@ -290,7 +290,9 @@ def _refuse_nothing(
 def _network(initial_weights: str | None, architecture: Mapping[str, Any]) -> SCUNet:
     if initial_weights is not None:
         network, _ = load_network(Path(initial_weights), grid=1.0)
-        return with_skip(network) if architecture["skip"] else network
+        if architecture["skip"] and not network.architecture.skip:
+            return mixed_with_input(network, share=0.5)
+        return network
     try:
         return SCUNet(Architecture(**architecture, scale=NETWORK_SCALE))
     except ValueError as error:

@@ -7,9 +7,14 @@ import torch
 from numpy.typing import NDArray
 
 from cryoready.dataset.structures import Structures
-from cryoready.density.synthesis import Recipe, draw_recipe, random_view, synthesise
+from cryoready.density.synthesis import (
+    RESOLUTIONS,
+    Recipe,
+    draw_recipe,
+    random_view,
+    synthesise,
+)
 
-RESOLUTIONS = (2.8, 6.0)  # Å, between which the resolution is drawn
 MARGIN = 8  # voxels at every face that the periodic filters spoil
 
 
