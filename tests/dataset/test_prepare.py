@@ -16,7 +16,9 @@ from cryoready.dataset.prepare import (
     prepare_simulated_pair,
     residue_resolution,
 )
+from cryoready.density.normalise import intensity_scale
 from cryoready.density.simulate import simulate_density
+from cryoready.density.synthesis import RESOLUTIONS
 from cryoready.files.maps import read_map
 
 
@@ -108,8 +110,17 @@ def test_simulated_pairs_repeat_by_seed_and_span_the_resolutions():
     np.testing.assert_array_equal(first.map.data, second.map.data)
     drawn = {prepare_simulated_pair(atoms, resolution=None, seed=s).resolution for s in range(5)}
     assert len(drawn) == 5
-    assert all(3 <= resolution <= 6 for resolution in drawn)
+    low, high = RESOLUTIONS
+    assert all(low <= resolution <= high for resolution in drawn)
     assert first.correlation > 0.3
+
+
+def test_simulated_maps_have_the_scale_of_inference():
+    """They are whole maps: normalising them again changes nothing."""
+    atoms = chain(100, 4.0)
+    for seed in range(4):
+        pair = prepare_simulated_pair(atoms, resolution=4.0, seed=seed)
+        assert intensity_scale(pair.map.data) == pytest.approx(1, abs=0.03)  # less: clipped at 1
 
 
 def test_the_seed_of_an_entry_depends_on_its_name_and_the_run():

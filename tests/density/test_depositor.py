@@ -92,6 +92,13 @@ def test_half_floats_keep_eleven_bits(density):
     np.testing.assert_array_equal(quantise(density, "float32"), density)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16", "int16", "int8"])
+@pytest.mark.parametrize("value", [0.0, -0.3])
+def test_a_constant_is_stored_exactly(kind, value):
+    density = np.full((4, 5, 6), value, dtype=np.float32)
+    np.testing.assert_array_equal(quantise(density, kind), density)
+
+
 @pytest.mark.parametrize("voxel_size", [0.5, 0.83, 1.0, 1.6])
 def test_a_wave_survives_another_grid_in_place(voxel_size):
     """A wave of 8 Å is what every such grid holds: neither moved nor weakened by more than 2 %."""

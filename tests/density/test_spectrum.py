@@ -37,6 +37,16 @@ def test_axes_and_radius_agree(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_positions_are_symmetric_about_the_centre_in_angstrom(shape):
+    positions = Frequencies.of(np.zeros(shape, dtype=np.float32), 0.8).positions
+    assert np.broadcast_shapes(*(axis.shape for axis in positions)) == shape
+    for axis in positions:
+        assert axis.dtype == np.float32
+        np.testing.assert_allclose(axis.ravel(), -axis.ravel()[::-1], atol=1e-6)
+        np.testing.assert_allclose(np.diff(axis.ravel()), 0.8, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_there_and_back(shape):
     density = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     back = Frequencies.of(density, 1.0).to_density(fft.rfftn(density))

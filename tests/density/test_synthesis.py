@@ -119,6 +119,30 @@ def test_a_view_is_turned_not_mirrored_and_complete():
     assert ((seen > 0) & (seen < 40)).all(axis=1).any()
 
 
+@pytest.mark.parametrize("quantisation", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("atoms", [1, 3])
+def test_a_few_atoms_survive_a_wide_mask(atoms, quantisation):
+    """Blurred for a mask of 13 Å they are below its threshold: the mask is empty, the map not."""
+    recipe = draw_recipe(np.random.default_rng(0), 4.0)
+    flexibility = dataclasses.replace(recipe.flexibility, second_occupancy=0.3)
+    deposition = dataclasses.replace(
+        recipe.deposition, mask_radius=13.0, mask_edge=3.0, quantisation=quantisation
+    )
+    recipe = dataclasses.replace(recipe, flexibility=flexibility, deposition=deposition)
+    coords, weight = protein(atoms)
+    values = synthesise(coords, weight, recipe, np.random.default_rng(0), shape=SHAPE)
+    for density in values:
+        assert np.isfinite(density).all()
+        assert density.max() > 0.5
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.from_numpy])
+def test_nothing_gives_zeros(library):
+    coords, weight = protein()
+    for density in pair(0, (library(coords), library(0 * weight))):
+        np.testing.assert_array_equal(np.asarray(density), 0)
+
+
 @pytest.mark.parametrize("shape", [(33, 50, 41), (40, 36, 64)])
 def test_whole_structures_have_any_shape(shape):
     rng = np.random.default_rng(2)

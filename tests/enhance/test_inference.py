@@ -46,7 +46,7 @@ def test_identity_network_returns_a_map_on_the_1_angstrom_grid(preset, shape):
 
 
 def test_negative_density_passes_by_the_network_as_far_as_wanted():
-    """Where nothing is positive, half of the input's negative density is left, else the network's."""
+    """Where nothing is positive, half of the input's negative density is left."""
     volume = blobs((60, 61, 72))
     signed = Volume.on(volume.grid, volume.data - 2)
     result = run(signed, nn.Identity(), negatives=0.5)

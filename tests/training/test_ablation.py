@@ -83,12 +83,30 @@ def test_the_table_has_mean_and_spread_over_the_seeds_the_best_first():
     assert table.loc["low", "beyond_spread"] == ""
 
 
-def test_without_scores_the_lower_loss_is_the_better_one():
+def test_without_scores_the_lower_loss_comes_first_and_nothing_is_compared():
     runs = [("a", record([], [0.5]), 1), ("b", record([], [0.2]), 1)]
     table = ablation_table(runs, base="a")
     assert list(table["variant"]) == ["b", "a"]
-    assert list(table["beyond_spread"]) == ["", ""]  # one seed: the spread is unknown
-    assert table["difference"].iloc[0] == pytest.approx(-0.3)
+    assert list(table["beyond_spread"]) == ["", ""]
+    assert table["difference"].isna().all()
+
+
+def test_one_seed_each_gives_differences_without_a_verdict():
+    table = compared_with_base({"base": [1.0], "other": [1.5]}, "base")
+    assert table.loc["other", "difference"] == pytest.approx(0.5)
+    assert table["p"].isna().all()
+    assert list(table["beyond_spread"]) == ["", ""]
+
+
+def test_a_missing_score_takes_its_variant_alone_out_of_the_comparison():
+    samples = {"base": [1.0, 1.1], "other": [2.0, 2.1], "broken": [1.0, np.nan]}
+    table = compared_with_base(samples, "base")
+    whole = compared_with_base({name: samples[name] for name in ("base", "other")}, "base")
+    pd.testing.assert_frame_equal(table.loc[["base", "other"]], whole)
+    assert table.loc["other", "beyond_spread"] == "yes"
+    assert table.loc["broken", ["difference", "p"]].isna().all()
+    assert table.loc["broken", "beyond_spread"] == ""
+    assert compared_with_base(samples, "broken")["difference"].isna().all()
 
 
 def test_two_variants_are_compared_as_by_the_t_test():

@@ -10,7 +10,7 @@ import pytest
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.network.checkpoint import load_network
-from cryoready.training.launch import _run, launch
+from cryoready.training.launch import _command, _run, launch
 from cryoready.training.plan import Plan
 
 SRUN = """#!/bin/sh
@@ -68,6 +68,11 @@ def test_two_devices_or_nodes_end_as_one(tmp_path, monkeypatch, devices, nodes):
     pd.testing.assert_frame_equal(histories[0][losses], histories[1][losses], rtol=1e-4)
     assert sum("epoch 2/2" in line for line in lines) == 2
     assert any(line.endswith("on 2 × cpu") for line in lines)
+
+
+def test_each_node_gets_its_threads():
+    """srun gives a step one core, unless told otherwise."""
+    assert "--cpus-per-task=16" in _command(2, 2, 16, "request.json")
 
 
 def test_the_lines_of_a_process_are_handed_on():

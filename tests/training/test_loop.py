@@ -117,11 +117,11 @@ class FakeJudge:
 
 
 @pytest.mark.parametrize(
-    ("steps", "accumulate"),
-    [(1, 1), (3, 1), (4, 1), (7, 1), (5, 2)],
+    ("steps", "accumulate", "schedule"),
+    [(1, 1, "plateau"), (3, 1, "plateau"), (4, 1, "cosine"), (7, 1, "plateau"), (5, 2, "cosine")],
 )
-def test_an_interrupted_run_ends_bit_identical(stack, tmp_path, steps, accumulate):
-    plan = replace(PLAN, accumulate=accumulate, boxes_per_epoch=6 * accumulate)
+def test_an_interrupted_run_ends_bit_identical(stack, tmp_path, steps, accumulate, schedule):
+    plan = replace(PLAN, accumulate=accumulate, boxes_per_epoch=6 * accumulate, schedule=schedule)
     whole = run(stack, tmp_path / "whole.pt", plan)
     with pytest.raises(Killed):
         run(stack, tmp_path / "state.pt", plan, Network(left=steps))
@@ -237,6 +237,22 @@ def test_the_rate_warms_up_step_by_step(stack, tmp_path):
     )
     expected = np.array([1, 2, 3, 4, 4, 4]) / 4 * PLAN.learning_rate
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
+
+
+def test_the_cosine_falls_step_by_step(stack, tmp_path):
+    """The last of two steps of epoch k is after (k - 1/2) of 3 epochs."""
+    plan = replace(PLAN, boxes_per_epoch=4, warmup=0, schedule="cosine", smallest_learning_rate=0)
+    rates = []
+    state = run(
+        stack,
+        tmp_path / "state.pt",
+        plan,
+        on_epoch=lambda state: rates.append(state.optimizer.param_groups[0]["lr"]),
+    )
+    expected = PLAN.learning_rate * (1 + np.cos(np.pi * np.array([1, 3, 5]) / 6)) / 2
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    starts = PLAN.learning_rate * (1 + np.cos(np.pi * np.arange(3) / 3)) / 2
+    np.testing.assert_allclose([row.learning_rate for row in state.history], starts, rtol=1e-12)
 
 
 def test_the_clock_ends_a_run_with_a_validated_epoch(stack, tmp_path):

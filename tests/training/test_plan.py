@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoready.core.errors import CryoreadyError
 from cryoready.training.plan import Epoch, Plan, best_epoch, count_stalls
 
 PLAN = Plan(epochs=10, learning_rate=8e-4, smallest_learning_rate=1e-4, patience=0)
@@ -50,8 +51,39 @@ def test_cosine_ends_at_the_smallest_rate():
 
 def test_cosine_follows_the_clock_where_the_minutes_end_first():
     plan = replace(PLAN, schedule="cosine", minutes=4.0)
-    assert plan.rate(history([1.0] * 2)) == pytest.approx(1e-4 + 7e-4 / 2)  # 2 of 4 minutes
+    half = pytest.approx(1e-4 + 7e-4 / 2)  # 2 of 4 minutes
+    assert plan.rate(history([1.0] * 2)) == half
+    assert plan.rate(history([1.0]), 60.0, 0.1) == half
     assert plan.rate(history([1.0] * 4)) == pytest.approx(1e-4)
+
+
+def test_cosine_falls_within_an_epoch_and_plateau_does_not():
+    plan = replace(PLAN, epochs=1, schedule="cosine")
+    assert plan.rate([], 1e9, 0.5) == pytest.approx(1e-4 + 7e-4 / 2)
+    assert plan.rate([], 0.0, 1.0) == pytest.approx(1e-4)
+    assert PLAN.rate([], 1e9, 0.5) == 8e-4
+
+
+def test_what_is_left_are_the_epochs_or_the_minutes():
+    assert PLAN.minutes_left(history([1.0] * 4), 2.0) == 12.0
+    assert replace(PLAN, minutes=9.0).minutes_left(history([1.0] * 4), 2.0) == 5.0
+    assert replace(PLAN, minutes=3.0).minutes_left(history([1.0] * 4), 2.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"ssim": 1.0, "ssmi": 1.0}, "unknown loss 'ssmi'; known: smooth_l1, ssim, windowed_ssim"),
+        ({"ssim": -0.5}, "train.loss.ssim is -0.5; a weight must be 0 or more"),
+        ({"ssim": float("nan")}, "train.loss.ssim is nan"),
+        ({"ssim": 0.0}, "train.loss has no weight above 0"),
+        ({}, "train.loss has no weight above 0"),
+    ],
+)
+def test_bad_weights_of_the_losses_get_one_line(weights, message):
+    with pytest.raises(CryoreadyError, match=message) as caught:
+        Plan(loss=weights)
+    assert "\n" not in str(caught.value)
 
 
 def test_epochs_minutes_or_no_progress_end_a_run():

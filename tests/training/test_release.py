@@ -11,13 +11,20 @@ from cryoready.dataset.catalogue import Entry
 from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet
 from cryoready.report.model_card import write_model_card
+from cryoready.training.memory import count_parameters
 from cryoready.training.record import Record
-from cryoready.training.release import check_sheet, count_parameters, release
+from cryoready.training.release import check_sheet, release
 from cryoready.training.samples import CROP_VOXELS, cut, sample_crops
 
 SMALL = Architecture(width=4, blocks=1, head_dim=2, norm="voxel")
 LIMITS = {"input_share": 0.0, "negatives": 0.0, "most_megabytes": 12.0, "tolerance": 1.0}
-TRAINING = {"entries": {"EMD-1": "ab", "EMD-2": "cd"}, "train": {"loss": {"ssim": 1.0}}}
+TRAINING = {
+    "entries": {"EMD-1": "ab", "EMD-2": "cd"},
+    "validation": ["EMD-2"],
+    "structures": {"1abc": "ef"},
+    "initial_weights": "0123",
+    "train": {"loss": {"ssim": 1.0}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +86,20 @@ def test_what_is_not_fit_for_release_is_refused(weights, crops, tmp_path, limits
 
 def test_the_sheet_must_hold_what_was_trained_on():
     card = Card("mine", "0.1.0", SMALL, 1.0, training=TRAINING)
-    check_sheet(card, ["EMD-1", "EMD-2", "EMD-3"], "x.tsv")
-    with pytest.raises(CryoreadyError, match=r"x\.tsv: lacks 1 of the entries .* EMD-2 for one"):
-        check_sheet(card, ["EMD-1"], "x.tsv")
+    check_sheet(card, ["EMD-1", "EMD-2", "EMD-3", "1abc"], "x.tsv")
+    for missing in ("EMD-2", "1abc"):
+        sheet = {"EMD-1", "EMD-2", "1abc"} - {missing}
+        lacks = rf"x\.tsv: lacks 1 of the entries .* {missing} for one"
+        with pytest.raises(CryoreadyError, match=lacks):
+            check_sheet(card, sheet, "x.tsv")
 
 
 def test_the_readme_tells_people_what_they_need(weights, crops, tmp_path):
     released = release(weights, tmp_path / "weights.safetensors", crops, **LIMITS)
     sheet = {
         "EMD-1": Entry("EMD-1", split="train", resolution=3.25),
-        "EMD-4": Entry("EMD-4", split="train", resolution=5.0),
-        "1abc": Entry("1abc", split="train", map="simulated"),
+        "EMD-4": Entry("EMD-4", split="train", resolution=8.0),
+        "1abc": Entry("1abc", split="train", map="simulated", resolution=6.0),
         "EMD-2": Entry("EMD-2", split="val", resolution=4.0),
     }
     run = Record.read(weights.parent)
@@ -104,7 +114,8 @@ def test_the_readme_tells_people_what_they_need(weights, crops, tmp_path):
         text = readme.read_text()
         assert told in text
         for part in (
-            *("3 entries of the sheet", "1 of them structures", "resolutions 3.2 to 5.0 Å"),
+            *("their models: 1; structures", "were simulated: 1.", "weights `0123`"),
+            "resolutions 3.2 to 6.0 Å",  # not those of the sheet that the run did not use
             *(
                 "not evidence",
                 "Not for refinement",

@@ -12,8 +12,9 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.core.whole_files import file_sha256
 from cryoready.dataset.structures import ATOM, Structures
-from cryoready.network.checkpoint import load_network
+from cryoready.network.checkpoint import load_network, save_weights
 from cryoready.training.plan import Epoch, Plan
 from cryoready.training.run import Events, carry_out, describe_epoch, set_up, state_folder
 
@@ -61,7 +62,7 @@ def structures(tmp_path):
     """One packed structure of one atom."""
     atoms = np.zeros(1, ATOM)
     table = pd.DataFrame(
-        [("a", 0, 1, 3.0, "0")], columns=["id", "first", "atoms", "resolution", "sha256"]
+        [("a", 0, 1, 3.0, "f00d")], columns=["id", "first", "atoms", "resolution", "sha256"]
     )
     files = tmp_path / "structures.npy", tmp_path / "structures.tsv"
     Structures(atoms, table).write(*files)
@@ -76,8 +77,41 @@ def test_the_key_follows_data_settings_and_code(tmp_path):
         make(tmp_path, settings={"seed": 2}).key("code"),
         make(tmp_path, settings={"beta": 0.5}).key("code"),
         make(tmp_path, boxes_sha256="1").key("code"),
+        make(tmp_path, local_targets=[targets(tmp_path, 0.0)]).key("code"),
+        make(tmp_path, local_targets=[targets(tmp_path, 0.5)]).key("code"),
     ]
-    assert len({key, *others}) == 5
+    assert len({key, *others}) == 7
+
+
+def targets(tmp_path, level):
+    """Other targets of the two boxes."""
+    path = tmp_path / "local_targets.npy"
+    np.save(path, np.full((2, 24, 24, 24), level, np.float16))
+    return str(path)
+
+
+def test_the_card_names_the_structures_and_how_maps_are_judged(tmp_path, structures):
+    judged = {"id": "v", "map": structures[0], "model": structures[1]}
+    run = make(
+        tmp_path,
+        structures=structures,
+        settings={"real_share": 0.5, "boxes_per_epoch": 4},
+        judged=[judged | {"resolution": 3.8, "voxel_size": None}],
+    )
+    training = run.card(ROW).training
+    assert training["structures"] == {"a": "f00d"}
+    sums = {role: file_sha256(judged[role]) for role in ("map", "model")}
+    assert training["judged"] == [{"id": "v", "resolution": 3.8, "voxel_size": None, **sums}]
+
+
+def test_sizes_that_the_weights_to_start_from_overrule_are_told(tmp_path):
+    scratch = make(tmp_path)
+    save_weights(tmp_path / "x.safetensors", scratch.network, scratch.card(ROW))
+    begun = {"initial_weights": str(tmp_path / "x.safetensors")}
+    assert make(tmp_path, **begun).summary == scratch.summary
+    other = make(tmp_path, architecture=NETWORK | {"width": 32, "norm": "frn"}, **begun)
+    told = "the weights to start from have width 4 instead of 32, norm voxel instead of frn"
+    assert other.summary == f"{scratch.summary}; {told}"
 
 
 def test_an_epoch_has_as_many_crops_as_boxes_unless_told(tmp_path):

@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def entry():
     files = {role: f"resources/small/EMD-5830-A.{role}.gz" for role in ("map", "pdb")}
-    return Judged.read("a", {"map": files["map"], "model": files["pdb"]}, RESOLUTION)
+    files = {"map": files["map"], "model": files["pdb"]}
+    return Judged.read("a", files, resolution=RESOLUTION)
 
 
 class Filter(nn.Module):
@@ -54,9 +55,22 @@ def test_blurring_harms_and_doing_nothing_hardly_matters(entry):
     assert set(row) == set(judge.deposited()[0])
 
 
+def test_the_voxel_size_of_the_sheet_replaces_that_of_the_header(entry):
+    files = {role: f"resources/small/EMD-5830-A.{role}.gz" for role in ("map", "pdb")}
+    files["model"] = files["pdb"]
+    wrong = Judged.read("a", files, resolution=RESOLUTION, voxel_size=1.3)
+    np.testing.assert_allclose(wrong.volume.grid.voxel_size, 1.3)
+    assert wrong.deposited["cc_mask"] < entry.deposited["cc_mask"] - 0.2
+
+
 def test_harm_counts_more_than_gain():
     before = {"fsc_inside_resolution": 0.6, "cc_mask": 0.7, "q_mean": 0.5}
     better = before | {"q_mean": 0.6}
     assert gain(before, better) == pytest.approx(0.1)
     assert gain(better, before) == pytest.approx(-0.1 * HARM)
-    assert gain(before, before | {"cc_mask": None}) == 0
+
+
+def test_a_score_that_is_lost_has_become_0():
+    before = {"fsc_inside_resolution": 0.6, "cc_mask": None, "q_mean": 0.5}
+    assert gain(before, before | {"q_mean": None}) == pytest.approx(-0.5 * HARM)
+    assert gain(before, before | {"cc_mask": 0.5}) == 0  # nothing to compare with

@@ -25,7 +25,7 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
 from cryoready.dataset.catalogue import HALF_MAP_ID, locate, read_sheet
 from cryoready.dataset.yardstick import completed, read_yardstick
-from cryoready.training.variants import PREFIX, ablation_runs, run_config
+from cryoready.training.variants import PREFIX, ablation_runs, require_structures, run_config
 
 
 def checked(function, *args, **kwargs):
@@ -197,11 +197,7 @@ def structures(share):
     """The packed structures, if a share of the crops is made from them on the fly."""
     if share == 1:
         return []
-    if not simulated("train"):
-        raise SystemExit(
-            f"cryoready: error: train.real_share is {share:g}, but no entry with split 'train' is "
-            "a model without a map (map: simulated): give at least one, or set it to 1"
-        )
+    checked(require_structures, simulated("train"), share)
     return [f"results/work/structures.{kind}" for kind in ("npy", "tsv")]
 
 
@@ -246,7 +242,11 @@ def train_settings(wildcards):
     plan = {key: value for key, value in train.items() if key not in how}
     plan["crops_per_step"] = train["batch_size"] * train["accumulate"]
     scored = [
-        {"id": files.id, "resolution": files.entry.resolution}
+        {
+            "id": files.id,
+            "resolution": files.entry.resolution,
+            "voxel_size": files.entry.voxel_size,
+        }
         for files in judged(train["validate_every"])
     ]
     return {"network": network, "train": plan, "judged": scored}

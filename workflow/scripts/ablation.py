@@ -5,8 +5,8 @@ from pathlib import Path
 from cryoready.core.whole_files import written_whole
 from cryoready.network.checkpoint import load_network
 from cryoready.training.ablation import ablation_table
+from cryoready.training.memory import count_parameters
 from cryoready.training.record import Record
-from cryoready.training.release import count_parameters
 from step import step
 
 with step(snakemake) as report:

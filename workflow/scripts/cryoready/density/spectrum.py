@@ -43,7 +43,7 @@ class Frequencies:
 
     @property
     def positions(self) -> tuple[Array, Array, Array]:
-        """zyx components of the voxels, Å from the centre of the box, shaped like `axes`."""
+        """z, y and x of the voxels, Å from the centre of the box, shaped like `axes`."""
         xp = array_namespace(self.radius)
         z, y, x = (
             (xp.arange(n, **like(self.radius)) - (n - 1) / 2) * self.spacing for n in self.shape

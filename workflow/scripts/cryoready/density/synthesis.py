@@ -149,9 +149,7 @@ def synthesise(
     sigma = xp.sqrt(b_factor / (8 * np.pi**2))  # B = 8π² <u²>
     density = sum_of_gaussians(seen, seen_weight, sigma, shape=shape, spacing=spacing)
     if recipe.surroundings.glycans:
-        density = density + glycans(
-            coords, recipe.surroundings, rng, shape=shape, spacing=spacing
-        )
+        density = density + glycans(coords, recipe.surroundings, rng, shape=shape, spacing=spacing)
     measured = measure(density, recipe, normal, spacing=spacing)
 
     resolution = recipe.resolution if target_resolution is None else target_resolution

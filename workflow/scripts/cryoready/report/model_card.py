@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cryoready.dataset.catalogue import SIMULATED, Entry
+from cryoready.dataset.catalogue import Entry
 from cryoready.report.page import flat, render
 from cryoready.report.scores import BY_KEY
 from cryoready.training.record import SCORES, Record
-from cryoready.training.release import Released
+from cryoready.training.release import Released, made_from
 
 
 def write_model_card(
@@ -34,7 +34,9 @@ def write_model_card(
         entries on whose crops the half precision was tried.
     """
     training = released.card.training
-    trained = [entry for entry in sheet.values() if entry.split == "train"]
+    structures = made_from(released.card, "structures")
+    real = made_from(released.card, "entries") - {*training.get("validation", [])}
+    trained = [entry for entry in sheet.values() if entry.id in real | structures]
     known = [entry.resolution for entry in trained if entry.resolution is not None]
     render(
         path,
@@ -43,8 +45,9 @@ def write_model_card(
         released=released,
         run=run,
         sizes=_in_words(released),
-        trained=trained,
-        simulated=sum(entry.map == SIMULATED for entry in trained),
+        maps=len(real),
+        structures=len(structures),
+        initial_weights=training.get("initial_weights"),
         resolutions=(min(known), max(known)) if known else None,
         settings=flat(training.get("train", {})),
         validation=[entry.id for entry in sheet.values() if entry.split == "val"],

@@ -32,10 +32,10 @@ def ablation_table(runs: Iterable[tuple[str, Record, int]], *, base: str) -> pd.
     -------
     ``variant``, ``parameters``, ``seeds`` (their number), ``crops`` and ``minutes`` (means over
     the seeds), then ``<value>_mean`` and ``<value>_sd`` of `COMPARED`: those of the best epoch of
-    each run; the standard deviation is NaN for a single seed. Then, of the score, or where a run
-    has none of the validation loss: ``difference`` to the base, ``p`` (`compared_with_base`), and
-    ``beyond_spread``: yes, no, or nothing where the spread is unknown. Losses of variants with
-    another loss mean something else.
+    each run; the standard deviation is NaN for a single seed. Then, of the score:
+    ``difference`` to the base, ``p`` and ``beyond_spread`` (`compared_with_base`). Validation
+    losses are not compared: those of variants with another loss mean something else. They only
+    give the order of variants without a score, which come last.
 
     Raises
     ------
@@ -54,11 +54,9 @@ def ablation_table(runs: Iterable[tuple[str, Record, int]], *, base: str) -> pd.
     summary.insert(1, "seeds", groups.size())
     for key in COMPARED:
         summary[f"{key}_mean"], summary[f"{key}_sd"] = groups[key].mean(), groups[key].std()
-    scored = bool(table["score"].notna().all())
-    judged = "score" if scored else "validation_loss"
-    samples = {str(variant): list(values) for variant, values in groups[judged]}
-    summary = summary.join(compared_with_base(samples, base))
-    order = summary.sort_values(f"{judged}_mean", ascending=not scored, kind="stable")
+    scores = {str(variant): list(values) for variant, values in groups["score"]}
+    summary = summary.join(compared_with_base(scores, base))
+    order = summary.sort_values(["score_mean", "validation_loss_mean"], ascending=[False, True])
     return order.reset_index().astype({"parameters": int})
 
 
@@ -72,24 +70,25 @@ def compared_with_base(samples: Mapping[str, Sequence[float]], base: str) -> pd.
     Parameters
     ----------
     samples
-        a value for each seed, by variant.
+        a value for each seed, by variant; NaN where it is missing.
     base
         one of the variants.
 
     Returns
     -------
-    ``difference``, ``p`` and ``beyond_spread`` by variant.
+    ``difference``, ``p`` and ``beyond_spread`` (yes or no) by variant; nothing for the base, for a
+    variant that lacks a value, for all if the base does; without a spread, only differences.
     """
-    others = [variant for variant in samples if variant != base]
-    difference = {name: np.mean(samples[name]) - np.mean(samples[base]) for name in others}
-    table = pd.DataFrame({"difference": pd.Series(difference, dtype=float)}).reindex([*samples])
-    spread = sum(float(np.var(values) * len(values)) for values in samples.values())
-    if others and spread > 0:
-        drawn = [np.asarray(samples[name]) for name in others]
-        test = dunnett(*drawn, control=np.asarray(samples[base]), rng=np.random.default_rng(SEED))
-        table.loc[others, "p"] = test.pvalue
-    else:
-        table["p"] = np.nan
+    known = {
+        name: np.array(values) for name, values in samples.items() if np.isfinite(values).all()
+    }
+    control = known.pop(base, None)
+    table = pd.DataFrame(np.nan, index=[*samples], columns=["difference", "p"])
+    if control is not None and known:
+        table.loc[[*known], "difference"] = [v.mean() - control.mean() for v in known.values()]
+        if any(np.ptp(values) > 0 for values in (control, *known.values())):
+            test = dunnett(*known.values(), control=control, rng=np.random.default_rng(SEED))
+            table.loc[[*known], "p"] = test.pvalue
     verdict = np.where(table["p"] < SIGNIFICANT, "yes", "no")
     table["beyond_spread"] = np.where(table["p"].notna(), verdict, "")
     return table

@@ -49,11 +49,11 @@ def launch(request: Mapping[str, Any], *, report: Report) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".json", dir=request["states"]) as file:
         json.dump(shared, file)
         file.flush()
-        _run(_command(devices, nodes, file.name), report)
+        _run(_command(devices, nodes, request["threads"], file.name), report)
 
 
-def _command(devices: int, nodes: int, request: str) -> list[str]:
-    """The processes of all devices, which find each other at this host."""
+def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
+    """The processes of all devices, which find each other at this host; ``threads`` for a node."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={devices}"]
     work = ["-m", "cryoready.training.launch", request]
     if nodes == 1:
@@ -63,6 +63,7 @@ def _command(devices: int, nodes: int, request: str) -> list[str]:
         port = probe.getsockname()[1]
     # --overlap: this script is itself a step of the same allocation
     srun = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+    srun.append(f"--cpus-per-task={threads}")  # which srun does not take from the allocation
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{port}"]
     return [*srun, *torchrun, f"--nnodes={nodes}", "--rdzv-id=cryoready", *meeting, *work]
 

@@ -25,7 +25,7 @@ from cryoready.training.box_dataset import BoxDataset
 from cryoready.training.losses import total_loss
 from cryoready.training.memory import enough_memory, forget_peak, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
-from cryoready.training.plan import Epoch, Plan, best_epoch, seconds
+from cryoready.training.plan import Epoch, Plan, best_epoch
 from cryoready.training.team import ALONE, Team, alone
 
 Weights = dict[str, Tensor]
@@ -167,7 +167,7 @@ def train(
     shared, begun = team.shared(network, device), len(state.history)
 
     while not plan.ended(state.history):
-        progress, rate = state.progress, plan.rate(state.history)
+        progress = state.progress
         opened = saved = time.monotonic()
         first, started = progress.batch, opened - progress.seconds
         forget_peak(device)
@@ -176,7 +176,7 @@ def train(
             if plan.out_of_time(state.history, progress.seconds):
                 break
             for group in state.optimizer.param_groups:
-                group["lr"] = rate * _warm_up(plan, state)
+                group["lr"] = _rate(plan, state)
             with enough_memory(plan, team.size, device):
                 loss = _backward(shared, batches, plan, state, device, state_file)
             state.optimizer.step()
@@ -191,7 +191,7 @@ def train(
                 state.save(state_file)
         if team.leads:
             state.save(state_file)
-            _close_epoch(state, plan, rate, validation, judge, device)
+            _close_epoch(state, plan, validation, judge, device)
         state.history, state.progress = team.agree(state.history), Progress()
         if team.leads:
             state.save(state_file)
@@ -264,7 +264,6 @@ def _backward(
 def _close_epoch(
     state: State,
     plan: Plan,
-    rate: float,
     validation: BoxDataset,
     judge: Judge | None,
     device: torch.device,
@@ -276,8 +275,15 @@ def _close_epoch(
     against = validation_loss(network, validation, plan, device)
     _finite(against, "validation loss", state)
     row = Epoch(
-        *(len(state.history) + 1, loss, against, None, rate),
-        *(samples, progress.seconds, samples / progress.seconds, memory),
+        epoch=len(state.history) + 1,
+        train_loss=loss,
+        validation_loss=against,
+        score=None,
+        learning_rate=plan.rate(state.history),
+        samples=samples,
+        seconds=progress.seconds,
+        samples_per_second=samples / progress.seconds,
+        memory_gb=memory,
     )
     last = plan.ended([*state.history, row])
     if judge and (last or row.epoch % plan.validate_every == 0):
@@ -303,10 +309,12 @@ def _moving_average(decay: float) -> Callable[..., None]:
     return update
 
 
-def _warm_up(plan: Plan, state: State) -> float:
-    """The share of the learning rate that the next step has."""
-    step = len(state.history) * plan.steps + state.progress.batch + 1
-    return min(1.0, step / max(1, plan.warmup))
+def _rate(plan: Plan, state: State) -> float:
+    """The learning rate of the next step, warm-up and all."""
+    progress = state.progress
+    step = len(state.history) * plan.steps + progress.batch + 1
+    rate = plan.rate(state.history, progress.seconds, progress.batch / plan.steps)
+    return rate * min(1.0, step / max(1, plan.warmup))
 
 
 def _finite(value: float, what: str, state: State, keep: Callable[[], str] = lambda: "") -> float:
@@ -330,9 +338,7 @@ def _keep(batch: Batch, path: Path) -> str:
 def _pace(plan: Plan, state: State, passed: float, device: torch.device) -> str:
     """Speed, time and memory to expect, from the seconds that the first steps took."""
     epoch = plan.steps * passed / PACE_STEPS / 60
-    left = (plan.epochs - len(state.history)) * epoch
-    if plan.minutes is not None:
-        left = min(left, plan.minutes - seconds(state.history) / 60)
+    left = plan.minutes_left(state.history, epoch)
     return (
         f"{PACE_STEPS * plan.crops_per_step / passed:.2f} crops/s at first: {epoch:.1f} min an "
         f"epoch, at most {left:.0f} min in all, and validation; {peak_gb(device):.1f} GB of memory"

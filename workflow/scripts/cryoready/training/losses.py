@@ -105,32 +105,31 @@ def total_loss(
         (n, 1, z, y, x), 0-1 (network units / 100).
     weights
         of the `LOSSES` by name, ``masked_`` before it: near the model only; one of weight 0 is not
-        computed. EMReady has ``smooth_l1`` and ``ssim``, 1 each.
+        computed (`check_weights`). EMReady has ``smooth_l1`` and ``ssim``, 1 each.
     beta
         where ``smooth_l1`` turns from quadratic to linear, in the units of the values.
     zone
         (n, 1, z, y, x), 0-1 or boolean: where masked losses are taken; None: `zone_of` the target.
-
-    Raises
-    ------
-    CryoreadyError
-        if a name is unknown, a weight negative, or none above 0.
     """
-    _check(weights)
-    zone = zone_of(target) if zone is None else zone
-    x, y, near = (
-        v.to(torch.promote_types(v.dtype, torch.float32)) for v in (prediction, target, zone)
-    )
+    used = {name: weight for name, weight in weights.items() if weight}
+    x, y = _float32(prediction), _float32(target)
+    everywhere = near = torch.ones_like(x)
+    if any(name.startswith(MASKED) for name in used):
+        near = _float32(zone_of(target) if zone is None else zone)
     losses = LOSSES | {"smooth_l1": partial(smooth_l1, beta=beta)}
     terms = [
         weight
         * losses[name.removeprefix(MASKED)](
-            x, y, near if name.startswith(MASKED) else torch.ones_like(x)
+            x, y, near if name.startswith(MASKED) else everywhere
         ).mean()
-        for name, weight in weights.items()
-        if weight
+        for name, weight in used.items()
     ]
     return torch.stack(terms).sum()
+
+
+def _float32(values: Tensor) -> Tensor:
+    """At least so exact."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def zone_of(target: Tensor) -> Tensor:
@@ -139,7 +138,14 @@ def zone_of(target: Tensor) -> Tensor:
     return functional.max_pool3d(near, 2 * ZONE_REACH + 1, 1, ZONE_REACH)
 
 
-def _check(weights: Mapping[str, float]) -> None:
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Stop if `total_loss` cannot take ``weights``.
+
+    Raises
+    ------
+    CryoreadyError
+        if a name is unknown, a weight negative, or none above 0.
+    """
     known = ", ".join(LOSSES)
     for name, weight in weights.items():
         if name.removeprefix(MASKED) not in LOSSES:

@@ -1,13 +1,19 @@
-"""How much memory a training takes, and what to do when it is not enough."""
+"""How large a network is, how much memory it takes, and what to do when there is not enough."""
 
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.training.plan import Plan
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(values.numel() for values in network.parameters())
 
 
 def peak_gb(device: torch.device) -> float:

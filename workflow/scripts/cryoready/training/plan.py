@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from cryoready.training.losses import check_weights
+
 STALL = 1e-4  # of the best loss: a smaller gain is no progress
 
 
@@ -23,7 +25,7 @@ class Epoch:
     score
         of the real metrics, the higher the better; None where they were not taken.
     learning_rate
-        after the warm-up.
+        at the start of the epoch, without the warm-up.
     samples, seconds, samples_per_second
         crops trained on, and the time that took.
     memory_gb
@@ -60,8 +62,8 @@ class Plan:
     warmup
         steps until the learning rate is reached, in proportion.
     schedule
-        "plateau" halves the rate when the validation loss stalls; "cosine" falls smoothly to the
-        smallest rate at the last epoch, or at the last minute if that comes first.
+        "plateau" halves the rate when the validation loss stalls; "cosine" falls step by step to
+        the smallest rate at the end of the last epoch, or at the last minute if that comes first.
     patience
         epochs without progress before the rate is halved.
     ema
@@ -81,6 +83,11 @@ class Plan:
         between two saved states.
     workers
         processes that make crops, for each device; 0: the training itself does.
+
+    Raises
+    ------
+    CryoreadyError
+        if ``loss`` cannot be computed.
     """
 
     epochs: int = 300
@@ -103,6 +110,9 @@ class Plan:
     checkpoint_minutes: float = 5.0
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        check_weights(self.loss)
+
     @property
     def crops_per_step(self) -> int:
         """On all devices together."""
@@ -113,20 +123,27 @@ class Plan:
         """Of an epoch."""
         return -(-self.boxes_per_epoch // self.crops_per_step)
 
-    def rate(self, history: Sequence[Epoch]) -> float:
-        """The learning rate of the next epoch."""
+    def rate(self, history: Sequence[Epoch], now: float = 0.0, share: float = 0.0) -> float:
+        """The learning rate when ``now`` seconds and a ``share`` of the next epoch are over."""
         low, high = self.smallest_learning_rate, self.learning_rate
         if self.schedule == "cosine":
-            share = len(history) / self.epochs
+            passed = (len(history) + share) / self.epochs
             if self.minutes:
-                share = max(share, seconds(history) / (60 * self.minutes))
-            return low + (high - low) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+                passed = max(passed, (seconds(history) + now) / (60 * self.minutes))
+            return low + (high - low) * (1 + math.cos(math.pi * min(passed, 1.0))) / 2
         stalls = count_stalls([row.validation_loss for row in history], self.patience)
         return max(low, high / 2**stalls)
 
     def out_of_time(self, history: Sequence[Epoch], now: float = 0.0) -> bool:
         """Whether ``history`` and ``now`` seconds of the next epoch use the minutes up."""
         return self.minutes is not None and seconds(history) + now >= 60 * self.minutes
+
+    def minutes_left(self, history: Sequence[Epoch], epoch_minutes: float) -> float:
+        """The most that is to come after ``history``, validation not counted."""
+        left = (self.epochs - len(history)) * epoch_minutes
+        if self.minutes is not None:
+            left = min(left, self.minutes - seconds(history) / 60)
+        return max(left, 0.0)
 
     def ended(self, history: Sequence[Epoch]) -> bool:
         """Whether there is nothing more to do."""

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.density.normalise import NETWORK_SCALE
 from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import SCUNet, mixed_with_input
+from cryoready.training.memory import count_parameters
 
 HALF_BYTES = 2  # of a number
 
@@ -37,15 +38,15 @@ class Released:
     deviation: float
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Numbers that training changes."""
-    return sum(values.numel() for values in network.parameters())
+def made_from(card: Card, what: str) -> set[str]:
+    """Ids of the ``entries`` or ``structures`` behind weights, as far as their card names them."""
+    named = card.training.get(what)
+    return {*named} if isinstance(named, Mapping) else set()
 
 
 def check_sheet(card: Card, ids: Collection[str], sheet: str) -> None:
     """Stop if weights were made from entries that are not among the ``ids`` of ``sheet``."""
-    used = card.training.get("entries")
-    missing = sorted({*used} - {*ids}) if isinstance(used, Mapping) else []
+    missing = sorted((made_from(card, "entries") | made_from(card, "structures")) - {*ids})
     if missing:
         raise CryoreadyError(
             f"{sheet}: lacks {len(missing)} of the entries behind the weights {card.name}, "

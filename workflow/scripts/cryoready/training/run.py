@@ -26,18 +26,23 @@ from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet, mixed_with_input
 from cryoready.training.box_dataset import BoxDataset, BoxStack
 from cryoready.training.loop import State, train
+from cryoready.training.memory import count_parameters
 from cryoready.training.mixed_dataset import MixedDataset
-from cryoready.training.plan import Epoch, Plan, best_epoch, seconds
+from cryoready.training.plan import Epoch, Plan, best_epoch
 from cryoready.training.synthetic_dataset import SyntheticBoxes
 from cryoready.training.team import ALONE, Team
 from cryoready.training.validation import Judged, Validator
+from cryoready.training.variants import require_structures
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a training needs; ``definition`` is what makes it this run and no other."""
+    """Everything a training needs; ``definition`` is what makes it this run and no other.
+
+    ``wanted`` are the sizes of the network by the configuration: weights to start from have theirs.
+    """
 
     network: SCUNet
     training: MixedDataset
@@ -46,11 +51,12 @@ class Run:
     plan: Plan
     definition: Mapping[str, Any]
     name: str
+    wanted: Mapping[str, Any]
 
     @property
     def summary(self) -> str:
         """One line on the size of the run."""
-        parameters = sum(values.numel() for values in self.network.parameters())
+        parameters = count_parameters(self.network)
         real, synthetic = (0 if source is None else len(source) for source in self.training.sources)
         plan = self.plan
         limit = "" if plan.minutes is None else f", at most {plan.minutes:g} min"
@@ -59,7 +65,19 @@ class Run:
             f"{len(self.judged)} maps to validate; network of {parameters / 1e6:.1f} million "
             f"parameters; up to {plan.epochs} epochs of {plan.steps} steps of "
             f"{plan.crops_per_step} crops, {plan.precision}{limit}"
+            f"{self._overruled}"
         )
+
+    @property
+    def _overruled(self) -> str:
+        """Which sizes of the configuration the weights to start from have otherwise."""
+        found = vars(self.network.architecture)
+        other = [
+            f"{name} {found[name]} instead of {value}"
+            for name, value in self.wanted.items()
+            if found[name] != value
+        ]
+        return f"; the weights to start from have {', '.join(other)}" if other else ""
 
     def key(self, code: str) -> str:
         """Short hash of data, configuration, seed and ``code`` (the fingerprint of the science)."""
@@ -70,7 +88,12 @@ class Run:
         """Scores networks on the maps to validate on, if the plan asks for it."""
         if not self.plan.validate_every:
             return None
-        maps = [Judged.read(entry["id"], entry, entry["resolution"]) for entry in self.judged]
+        maps = [
+            Judged.read(
+                entry["id"], entry, resolution=entry["resolution"], voxel_size=entry["voxel_size"]
+            )
+            for entry in self.judged
+        ]
         return Validator(maps, device=device, precision=self.plan.precision)
 
     def card(self, epoch: Epoch) -> Card:
@@ -132,7 +155,10 @@ def carry_out(
                 events.write(state.history)
 
         state = train(
-            *(run.network, run.training, run.validation, run.plan),
+            network=run.network,
+            training=run.training,
+            validation=run.validation,
+            plan=run.plan,
             state_file=state_file,
             device=device,
             judge=run.judge(device) if team.leads else None,
@@ -184,7 +210,8 @@ def set_up(
     structures
         packed atoms and their table (`dataset.structures`) to make synthetic pairs from, or none.
     judged
-        maps to validate on: ``id``, ``map``, ``model`` and ``resolution`` (Å) of each.
+        maps to validate on: ``id``, ``map``, ``model``, ``resolution`` (Å) and ``voxel_size`` (Å;
+        None: that of the header) of each.
     pair_cards
         JSON card of every prepared entry; their checksums define the data.
     initial_weights
@@ -218,11 +245,12 @@ def set_up(
         BoxStack.open(Path(path), other) for path, other in zip(training, targets, strict=True)
     ]
     real = BoxDataset(stacks, crop) if share > 0 else None
-    synthetic = None
+    synthetic, named = None, {}
     if share < 1:
         packed, local = Structures.open(*map(Path, structures)), settings["target"] == "local"
         where = choose_device("cuda") if settings["synthesis"] == "gpu" else None
         synthetic = SyntheticBoxes(packed, crop, local_target=local, device=where)
+        named = dict(packed.table[["id", "sha256"]].astype(str).to_numpy())
     plan = {field.name: settings[field.name] for field in fields(Plan)}
     plan["boxes_per_epoch"] = settings["boxes_per_epoch"] or len(real or ())
     cards = [json.loads(Path(path).read_text()) for path in pair_cards]
@@ -236,14 +264,17 @@ def set_up(
             **definition,
             "initial_weights": initial_weights and file_sha256(initial_weights),
             "entries": {card["id"]: card["boxes_sha256"] for card in cards},
-            "structures": [file_sha256(path) for path in structures],
+            "local_targets": {Path(path).parent.name: file_sha256(path) for path in local_targets},
+            "structures": named,
+            "packed": [file_sha256(path) for path in structures],
             "validation": sorted(Path(path).parent.name for path in validation),
-            "judged": {
-                entry["id"]: [file_sha256(entry["map"]), file_sha256(entry["model"])]
+            "judged": [
+                {**entry, "map": file_sha256(entry["map"]), "model": file_sha256(entry["model"])}
                 for entry in judged
-            },
+            ],
         },
         name=settings["run"],
+        wanted=architecture,
     )
 
 
@@ -256,15 +287,11 @@ def _refuse_nothing(
 ) -> None:
     """Stop if the settings ask for data that the sheet does not have."""
     share, every = settings["real_share"], settings["validate_every"]
+    require_structures(structures, share)
     for missing, message in (
         (
             share > 0 and not training,
             "the sheet has no entry with split 'train' and a map: give at least one",
-        ),
-        (
-            share < 1 and not structures,
-            f"train.real_share is {share:g}, but the sheet has no entry with split 'train' and "
-            "'simulated' as its map: give at least one, or set train.real_share to 1",
         ),
         (
             share < 1 and settings["boxes_per_epoch"] is None,
@@ -379,12 +406,10 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def describe_epoch(history: Sequence[Epoch], plan: Plan) -> str:
     """The last epoch in one line, with the time that is left."""
     row = history[-1]
-    left = (plan.epochs - row.epoch) * row.seconds / 60
-    if plan.minutes is not None:
-        left = min(left, plan.minutes - seconds(history) / 60)
+    left = plan.minutes_left(history, row.seconds / 60)
     score = "" if row.score is None else f", score {row.score:.4f}"
     return (
         f"epoch {row.epoch}/{plan.epochs}: training loss {row.train_loss:.4f}, validation loss "
         f"{row.validation_loss:.4f}{score}, {row.samples_per_second:.2f} crops/s, "
-        f"at most {max(left, 0.0):.0f} min left"
+        f"at most {left:.0f} min left"
     )

@@ -40,9 +40,28 @@ class Judged:
         return cls(entry_id, volume, placed, scores_of(volume, placed))
 
     @classmethod
-    def read(cls, entry_id: str, files: Mapping[str, str], resolution: float) -> "Judged":
-        """From the files of an entry: ``map`` and ``model``; ``resolution`` in Å as reported."""
-        volume = read_map(files["map"])
+    def read(
+        cls,
+        entry_id: str,
+        files: Mapping[str, str],
+        *,
+        resolution: float,
+        voxel_size: float | None = None,
+    ) -> "Judged":
+        """From the files of an entry.
+
+        Parameters
+        ----------
+        entry_id
+            its name in the tables.
+        files
+            ``map`` and ``model``.
+        resolution
+            Å, as reported.
+        voxel_size
+            Å, instead of that of the header.
+        """
+        volume = read_map(files["map"], voxel_size=voxel_size)
         model = Model.of(read_model(files["model"]))
         radius = MASK_RADIUS_RATIO * resolution
         placed = place(model, volume.grid, resolution=resolution, mask_radius=radius)
@@ -56,11 +75,15 @@ def scores_of(volume: Volume, placed: PlacedModel) -> Row:
 
 
 def gain(before: Row, after: Row) -> float:
-    """Sum of the gains in `GAINS`, losses counted `HARM` times."""
+    """Sum of the gains in `GAINS`, losses counted `HARM` times.
+
+    A score that the map had and can no longer be taken has become 0; one that it had not is left
+    out.
+    """
     total = 0.0
     for key in GAINS:
-        old, new = before[key], after[key]
-        if old is not None and new is not None:
+        old, new = before[key], after[key] or 0.0
+        if old is not None:
             total += (new - old) * (1.0 if new >= old else HARM)
     return total
 

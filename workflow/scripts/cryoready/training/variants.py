@@ -1,6 +1,6 @@
 """What the runs of an ablation are: variants of one configuration, each with several seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cryoready.core.errors import CryoreadyError
@@ -66,6 +66,15 @@ def run_config(run: str, config: Mapping[str, Any]) -> dict[str, Any]:
     for changes in (ablation["base"], ablation["variants"][variant] or {}, own):
         merged = _merge(merged, changes, f"ablation variant {variant!r}")
     return merged
+
+
+def require_structures(structures: Collection[str], real_share: float) -> None:
+    """Stop if crops are to be made from ``structures``, but there are none."""
+    if real_share < 1 and not structures:
+        raise CryoreadyError(
+            f"train.real_share is {real_share:g}, but the sheet has no entry with split 'train' "
+            "and 'simulated' as its map: give at least one, or set train.real_share to 1"
+        )
 
 
 def _merge(config: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
