@@ -48,7 +48,7 @@ from cryoready.report.views import (  # noqa: E402
     usual_views,
 )
 
-BUNDLED = ROOT / "resources" / "weights" / "starter" / "weights.safetensors"
+BUNDLED = ROOT / "resources" / "weights" / "v1" / "weights.safetensors"
 RESULTS = ROOT / "results" / "behaviour"
 DATA = Path(os.environ.get("CRYOREADY_DATA", ROOT / "data"))
 ENTRIES = pd.read_csv(DATA / "entries.tsv", sep="\t", keep_default_na=False).set_index("name")

@@ -107,9 +107,10 @@ def test_medians_and_shares_are_those_that_the_project_quotes(method, medians, s
         np.testing.assert_allclose(improved, np.divide(shares, 100), rtol=0, atol=0.0051)
 
 
-def test_the_shipped_weights_were_not_trained_on_it():
+@pytest.mark.parametrize("weights", ["starter", "v1"])
+def test_the_shipped_weights_were_not_trained_on_it(weights):
     """Neither on a map of the benchmark nor on one of its models."""
-    path = ROOT / "resources" / "weights" / "starter" / "entries.tsv"
+    path = ROOT / "resources" / "weights" / weights / "entries.tsv"
     lines = (line for line in path.read_text().splitlines() if not line.startswith("#"))
     trained = "\n".join("\t".join(row.values()) for row in csv.DictReader(lines, delimiter="\t"))
     assert "EMD-6272" in trained

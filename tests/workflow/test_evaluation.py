@@ -75,7 +75,7 @@ def test_the_json_has_what_the_documentation_names(evaluations: Mapping[str, Any
     mine = evaluations["mine"]
     assert {"id", "resolution", "weights", "contour", "deposited", "enhanced"} <= set(mine)
     assert (mine["id"], mine["resolution"], mine["contour"]) == ("mine", RESOLUTION, 3.0)
-    assert mine["weights"] == "starter"
+    assert mine["weights"] == "v1"
     assert set(mine["deposited"]) >= KEYS
     assert set(mine["enhanced"]) >= KEYS
     assert "make peers" in mine["left_out"]["auto_sharpened"]

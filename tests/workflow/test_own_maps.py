@@ -68,7 +68,7 @@ def test_the_map_comes_back_on_its_own_grid(
     after = read_map(checkout / f"results/{entry}_emready.mrc")
     assert after.place == before.place
     assert after.density.shape == before.density.shape
-    assert any("modified by a network" in label and "starter" in label for label in after.labels)
+    assert any("modified by a network" in label and "v1" in label for label in after.labels)
 
 
 def test_a_missing_voxel_size_is_that_of_the_sheet(
@@ -111,7 +111,7 @@ def test_both_contours_enclose_the_same_volume(
     assert card["contour"]["input"] == CONTOUR
     enclosed = np.count_nonzero(after >= np.float32(card["contour"]["enhanced"]))
     assert enclosed == np.count_nonzero(density >= CONTOUR)
-    assert card["weights"]["name"] == "starter"
+    assert card["weights"]["name"] == "v1"
     assert set(card["sources"]) == {"map"}
 
 

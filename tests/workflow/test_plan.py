@@ -15,7 +15,7 @@ def test_a_map_is_explained(checkout: Checkout) -> None:
     assert run.plan == {"enhance": 1}
     for part in (
         "resources/EMD-3488/emd_3488.map.gz",
-        "starter",
+        "resources/weights/v1",
         "preset default",
         "grid of the input",
     ):

@@ -114,7 +114,7 @@ def split(*names):
 def weights_file(choice):
     """The weights named by `weights` or `train.init`, which must be there."""
     paths = {
-        "bundled": RESOURCES / "weights" / "starter" / "weights.safetensors",
+        "bundled": RESOURCES / "weights" / "v1" / "weights.safetensors",
         "trained": Path(RUN) / "weights.safetensors",
     }
     path = paths.get(choice, Path(choice))

@@ -455,7 +455,7 @@ def _initialise(module: nn.Module) -> None:
 
 @torch.no_grad()
 def mixed_with_input(network: SCUNet, *, share: float) -> SCUNet:
-    """A network with a skip that gives ``share`` · input + (1 - ``share``) · what it gave before."""
+    """A network with a skip: ``share`` · input + (1 - ``share``) · the output of before."""
     mixed = SCUNet(replace(network.architecture, skip=True))
     mixed.load_state_dict({"skip": torch.zeros(()), **network.state_dict()})
     mixed.skip.mul_(1 - share).add_(share)

@@ -37,6 +37,7 @@ def write_model_card(
     structures = made_from(released.card, "structures")
     real = made_from(released.card, "entries") - {*training.get("validation", [])}
     trained = [entry for entry in sheet.values() if entry.id in real | structures]
+    mixed = training.get("release", {})
     known = [entry.resolution for entry in trained if entry.resolution is not None]
     render(
         path,
@@ -48,6 +49,7 @@ def write_model_card(
         maps=len(real),
         structures=len(structures),
         initial_weights=training.get("initial_weights"),
+        mixed=mixed if any(mixed.values()) else None,
         resolutions=(min(known), max(known)) if known else None,
         settings=flat(training.get("train", {})),
         validation=[entry.id for entry in sheet.values() if entry.split == "val"],
