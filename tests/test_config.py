@@ -37,7 +37,11 @@ def test_the_shipped_configuration_is_valid():
 
 
 @pytest.mark.parametrize(
-    "name", ["small.yaml", "gpu.yaml", "../resources/weights/starter/config.yaml"]
+    "name",
+    [
+        *("small.yaml", "gpu.yaml", "../benchmarks/ablation.yaml"),
+        *("../resources/weights/starter/config.yaml", "../resources/weights/v1/config.yaml"),
+    ],
 )
 def test_other_shipped_configurations_change_known_keys_only(name):
     def update(base, change):
@@ -47,6 +51,18 @@ def test_other_shipped_configurations_change_known_keys_only(name):
 
     extra = yaml.safe_load((ROOT / "config" / name).read_text())
     read_config(update(copy.deepcopy(CONFIG), extra), SCHEMA)
+
+
+def test_numbers_in_lists_may_be_given_as_text():
+    """As Snakemake's ``--config 'ablation={seeds: [1, 2]}'`` does."""
+    config = read_config(changed("ablation.seeds", ["1", "2"]), SCHEMA)
+    assert config["ablation"]["seeds"] == [1, 2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_must_be_finite(value):
+    with pytest.raises(CryoreadyError, match=r"train\.learning_rate = (nan|inf): must be a finite"):
+        read_config(changed("train.learning_rate", value), SCHEMA)
 
 
 def test_the_sheet_has_the_columns_of_its_schema():

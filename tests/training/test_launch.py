@@ -30,7 +30,8 @@ def request(folder, **settings):
     names = ("weights.safetensors", "last.safetensors", "history.tsv", "validation.tsv", "events")
     return {
         **{"training": [str(folder / "boxes.npy")], "validation": [str(folder / "boxes.npy")]},
-        **{"structures": [], "judged": [], "pair_cards": [str(folder / "pair.json")]},
+        **{"local_targets": [], "structures": [], "judged": []},
+        **{"pair_cards": [str(folder / "pair.json")]},
         "initial_weights": None,
         "architecture": {
             **{"width": 4, "blocks": 1, "head_dim": 2, "window": 3, "norm": "voxel"},

@@ -65,6 +65,8 @@ def test_a_share_of_the_input_is_released_with_the_weights(weights, crops, tmp_p
     before, _ = load_network(weights)
     after, card = load_network(to)
     assert (card.negatives, card.architecture.skip) == (0.5, True)
+    release(to, tmp_path / "again.safetensors", crops, **LIMITS | {"negatives": None})
+    assert load_network(tmp_path / "again.safetensors")[1].negatives == 0.5
     with torch.inference_mode():
         expected = 25 * crops + 0.75 * before(100 * crops)
         assert (after(100 * crops) - expected).abs().max() < 0.5

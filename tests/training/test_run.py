@@ -14,7 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.whole_files import file_sha256
 from cryoready.dataset.structures import ATOM, Structures
-from cryoready.network.checkpoint import load_network, save_weights
+from cryoready.network.checkpoint import Card, load_network, save_weights
+from cryoready.network.scunet import Architecture, SCUNet
 from cryoready.training.plan import Epoch, Plan
 from cryoready.training.run import Events, carry_out, describe_epoch, set_up, state_folder
 
@@ -267,3 +268,11 @@ def test_an_epoch_is_summed_up_with_the_time_left():
     assert "2.00 crops/s" in line
     assert "at most 10 min left" in line
     assert "at most 3 min left" in describe_epoch(rows, replace(Plan(), epochs=12, minutes=5))
+
+
+def test_a_fine_tuning_keeps_the_negative_density_of_its_start(tmp_path):
+    start = SCUNet(Architecture(width=4, blocks=1, head_dim=2, scale=100.0, skip=True))
+    weights = tmp_path / "start.safetensors"
+    save_weights(weights, start, Card("start", "1", start.architecture, 1.0, negatives=0.5))
+    assert make(tmp_path, initial_weights=str(weights)).card(ROW).negatives == 0.5
+    assert make(tmp_path).card(ROW).negatives == 0.0

@@ -37,6 +37,9 @@ def step(snakemake: Any) -> Iterator[Callable[[str], None]]:
         warnings.showwarning = show
         try:
             yield report
+        except KeyboardInterrupt:
+            report("interrupted; the same command goes on (a training from its last saved state)")
+            sys.exit(130)
         except CryoreadyError as error:
             report(f"error: {error}")
             sys.exit(1)

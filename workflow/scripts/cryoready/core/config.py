@@ -1,6 +1,7 @@
 """The check of the configuration against its schema, with one line for whoever mistyped."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ def typed(value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         inner = schema.get("properties", {})
         return {key: typed(item, inner.get(key, {})) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item, schema.get("items", {})) for item in value]
     if isinstance(value, str) and schema and "string" not in schema.get("type", ""):
         read = yaml.safe_load(value)
         return value if isinstance(read, dict | list) else read
@@ -48,6 +51,18 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     error = unknown or best_match(errors)
     if error is not None:
         raise CryoreadyError(f"configuration: {_explain(error, list(_keys(schema)))}")
+    for place, value in _numbers(config):
+        if not math.isfinite(value):
+            raise CryoreadyError(f"configuration: {place} = {value}: must be a finite number")
+
+
+def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """All numbers with their keys, with dots between levels."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, float):
+        yield place, value
 
 
 def _keys(schema: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

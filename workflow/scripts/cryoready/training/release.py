@@ -60,7 +60,7 @@ def release(
     crops: Tensor,
     *,
     input_share: float,
-    negatives: float,
+    negatives: float | None,
     most_megabytes: float,
     tolerance: float,
 ) -> Released:
@@ -77,7 +77,8 @@ def release(
     input_share
         0-1: of the input in the output; the rest is what the weights make of it.
     negatives
-        share of the input's negative density that is added (`enhance.inference.enhance`).
+        share of the input's negative density that is added (`enhance.inference.enhance`); None: as
+        the weights have it.
     most_megabytes
         limit of the file, 10⁶ bytes.
     tolerance
@@ -91,6 +92,7 @@ def release(
     network, card = load_network(weights)
     if input_share:
         network = mixed_with_input(network, share=input_share).eval()
+    negatives = card.negatives if negatives is None else negatives
     card = replace(card, architecture=network.architecture, negatives=negatives)
     card.training["release"] = {"input_share": input_share, "negatives": negatives}
     megabytes = HALF_BYTES * sum(v.numel() for v in network.state_dict().values()) / 1e6

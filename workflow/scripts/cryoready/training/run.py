@@ -41,7 +41,8 @@ Report = Callable[[str], None]
 class Run:
     """Everything a training needs; ``definition`` is what makes it this run and no other.
 
-    ``wanted`` are the sizes of the network by the configuration: weights to start from have theirs.
+    ``wanted`` are the sizes of the network by the configuration: weights to start from have theirs,
+    and the share ``negatives`` of the input's negative density that they keep.
     """
 
     network: SCUNet
@@ -51,6 +52,7 @@ class Run:
     plan: Plan
     definition: Mapping[str, Any]
     name: str
+    negatives: float
     wanted: Mapping[str, Any]
 
     @property
@@ -94,7 +96,9 @@ class Run:
             )
             for entry in self.judged
         ]
-        return Validator(maps, device=device, precision=self.plan.precision)
+        return Validator(
+            maps, device=device, precision=self.plan.precision, negatives=self.negatives
+        )
 
     def card(self, epoch: Epoch) -> Card:
         """What the weights of ``epoch`` are, to be stored beside them."""
@@ -104,6 +108,7 @@ class Run:
             architecture=self.network.architecture,
             intensity=CONVENTION,
             grid=1.0,
+            negatives=self.negatives,
             training={**self.definition, "epoch": asdict(epoch)},
         )
 
@@ -232,7 +237,7 @@ def set_up(
     share = settings["real_share"]
     _refuse_nothing(settings, training, structures, validation, judged)
     torch.manual_seed(settings["seed"])
-    network = _network(initial_weights, architecture)
+    network, negatives = _network(initial_weights, architecture)
     crop = settings["crop_voxels"]
     if crop % network.multiple:
         raise CryoreadyError(
@@ -274,6 +279,7 @@ def set_up(
             ],
         },
         name=settings["run"],
+        negatives=negatives,
         wanted=architecture,
     )
 
@@ -314,14 +320,15 @@ def _refuse_nothing(
             raise CryoreadyError(message)
 
 
-def _network(initial_weights: str | None, architecture: Mapping[str, Any]) -> SCUNet:
+def _network(initial_weights: str | None, architecture: Mapping[str, Any]) -> tuple[SCUNet, float]:
+    """The network to begin with, and the share of negative density that it keeps."""
     if initial_weights is not None:
-        network, _ = load_network(Path(initial_weights), grid=1.0)
+        network, card = load_network(Path(initial_weights), grid=1.0)
         if architecture["skip"] and not network.architecture.skip:
-            return mixed_with_input(network, share=0.5)
-        return network
+            network = mixed_with_input(network, share=0.5)
+        return network, card.negatives
     try:
-        return SCUNet(Architecture(**architecture, scale=NETWORK_SCALE))
+        return SCUNet(Architecture(**architecture, scale=NETWORK_SCALE)), 0.0
     except ValueError as error:
         raise CryoreadyError(f"configuration: network: {error}") from error
 

@@ -97,10 +97,19 @@ class Validator:
         the maps; none of them, nor a homologue, may be trained on.
     device, precision
         of the inference, as in training.
+    negatives
+        share of the input's negative density that is added to the output.
     """
 
-    def __init__(self, entries: Sequence[Judged], *, device: torch.device, precision: str) -> None:
-        self.entries = entries
+    def __init__(
+        self,
+        entries: Sequence[Judged],
+        *,
+        device: torch.device,
+        precision: str,
+        negatives: float = 0.0,
+    ) -> None:
+        self.entries, self.negatives = entries, negatives
         self.device, self.precision = device, precision
 
     def deposited(self) -> list[dict[str, str | float | None]]:
@@ -117,6 +126,7 @@ class Validator:
                 tiling=PRESETS["default"],
                 device=self.device,
                 precision=self.precision,
+                negatives=self.negatives,
             )
             row = scores_of(enhanced.volume, entry.placed)
             gains.append(gain(entry.deposited, row))
