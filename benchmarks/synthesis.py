@@ -74,13 +74,14 @@ def speed(*models):
 
 
 def entries(table, work):
-    """(name, resolution, real map, zone, [synthetic maps]) of every train row."""
+    """(name, resolution, zone, (map, target), [(synthetic map, target)]) of every train row."""
     table, work = Path(table), Path(work)
     rows = pd.read_csv(table, sep="\t")
     for number, row in enumerate(rows[rows.split == "train"].itertuples()):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # voxels of 1 Å are meant
             real = read_map(work / row.name / "map_1A.mrc")
+            target = read_map(work / row.name / "target.mrc").data
             zone = read_map(work / row.name / "mask.mrc").data > 0.5
         coords, weight = columns(table.parent / "maps" / row.model)
         made = []
@@ -88,8 +89,8 @@ def entries(table, work):
             rng = np.random.default_rng((number, k))
             recipe = replace(draw_recipe(rng, row.resolution_A), map_share=1.0)
             where = (coords - real.origin).astype(np.float32)
-            made.append(synthesise(where, weight, recipe, rng, shape=real.data.shape)[0])
-        yield row.name, row.resolution_A, real.data, zone, made
+            made.append(synthesise(where, weight, recipe, rng, shape=real.data.shape))
+        yield row.name, row.resolution_A, zone, (real.data, target), made
 
 
 def radial_power(density):
@@ -115,7 +116,7 @@ def band(panel, x, real, made, title):
     panel.legend(frameon=False)
 
 
-def summary(density, zone):
+def summary(density, target, zone):
     """Numbers to compare: zone of the model and around it."""
     inside, outside = density[zone], density[~zone]
     power = radial_power(density)
@@ -125,6 +126,7 @@ def summary(density, zone):
         "zone: share > 0.1": (inside > 0.1).mean(),
         "zone: share > 0.3": (inside > 0.3).mean(),
         "zone: share 0": (inside < 1e-4).mean(),
+        "zone: correlation with the target": np.corrcoef(inside, target[zone])[0, 1],
         "around: mean": outside.mean(),
         "around: deviation": outside.std(),
         "log10 power at 4 Å": power[int(0.25 / SHELL)],
@@ -137,29 +139,29 @@ def figure(table, work):
     picture = Figure(figsize=(12, 2.4 * len(SHOWN) + 4), layout="constrained")
     top, bottom = picture.subfigures(2, 1, height_ratios=(2.4 * len(SHOWN), 4))
     shown = [entry for entry in loaded if entry[0] in SHOWN]
-    for panels, (name, resolution, real, zone, made) in zip(
+    for panels, (name, resolution, zone, real, made) in zip(
         top.subplots(len(SHOWN), 6, squeeze=False), shown, strict=True
     ):
         z = int(zone.sum(axis=(1, 2)).argmax())
-        for panel, density in zip(panels, [real, *made], strict=False):
+        for panel, (density, _) in zip(panels, [real, *made], strict=False):
             panel.imshow(density[z], cmap="gray", vmin=0, vmax=0.7, origin="lower")
             panel.set_axis_off()
         panels[0].set_title(f"{name}, {resolution:g} Å: real", fontsize=9)
         panels[1].set_title("synthetic, same model", fontsize=9)
-    real = [(density, zone) for _, _, density, zone, _ in loaded]
-    made = [(density, zone) for *_, zone, many in loaded for density in many]
+    real = [(*pair, zone) for _, _, zone, pair, _ in loaded]
+    made = [(*pair, zone) for _, _, zone, _, pairs in loaded for pair in pairs]
     panels = bottom.subplots(1, 3)
     s = (np.arange(int(0.5 / SHELL)) + 0.5) * SHELL
-    power = [[radial_power(density) for density, _ in group] for group in (real, made)]
+    power = [[radial_power(density) for density, *_ in group] for group in (real, made)]
     band(panels[0], s, *power, "radial power (log10) against 1/Å")
     middle = (np.arange(40) + 0.5) / 40
     for panel, inside, title in ((panels[1], True, "within 4 Å"), (panels[2], False, "beyond 4 Å")):
-        counts = [[histogram(d[zone == inside]) for d, zone in group] for group in (real, made)]
+        counts = [[histogram(d[zone == inside]) for d, _, zone in group] for group in (real, made)]
         band(panel, middle, *counts, f"{title} of the model: share (log10)")
     Path("results").mkdir(exist_ok=True)
     for ending in ("png", "svg"):
         picture.savefig(f"results/synthesis.{ending}", dpi=110)
-    tables = [pd.DataFrame([summary(*pair) for pair in group]) for group in (real, made)]
+    tables = [pd.DataFrame([summary(*entry) for entry in group]) for group in (real, made)]
     quantiles = [t.quantile([0.1, 0.5, 0.9]).T for t in tables]
     print(pd.concat(quantiles, axis=1, keys=["real", "synthetic"]).round(3).to_string())
 
