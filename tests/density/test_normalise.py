@@ -1,5 +1,7 @@
 """Intensities and display levels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,14 @@ def test_scale_is_the_percentile_of_positive_voxels_only():
     rng = np.random.default_rng(0)
     positive = rng.uniform(0, 1, 200_000).astype(np.float32)
     density = np.concatenate([positive, -5 * np.ones(500_000, dtype=np.float32)])
+    assert intensity_scale(density) == pytest.approx(np.percentile(positive, 99.999), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 100_001, 250_000])
+def test_scale_of_few_and_of_many_positive_voxels(n):
+    positive = np.random.default_rng(n).gamma(1, size=n).astype(np.float32)
+    density = np.zeros((2, 3, n), dtype=np.float32)
+    density[1, 2] = positive
     assert intensity_scale(density) == pytest.approx(np.percentile(positive, 99.999), rel=1e-6)
 
 
@@ -61,3 +71,24 @@ def test_a_contour_above_everything_matches_the_maximum():
 def test_default_contour_is_three_sigma_above_the_mean():
     density = np.random.default_rng(4).normal(5, 2, 100_000).astype(np.float32)
     assert default_contour(density) == pytest.approx(5 + 3 * 2, abs=0.05)
+
+
+def test_default_contour_of_a_small_contrast_on_a_large_constant():
+    density = (1000 + np.random.default_rng(5).normal(0, 0.5, (40, 41, 42))).astype(np.float32)
+    expected = density.mean(dtype=np.float64) + 3 * density.std(dtype=np.float64)
+    assert default_contour(density) == pytest.approx(expected, rel=1e-9)
+
+
+def test_levels_need_little_memory():
+    density = np.random.default_rng(6).normal(size=(160, 160, 160)).astype(np.float32)
+    tracemalloc.start()
+    intensity_scale(density)
+    default_contour(density)
+    matching_contour(density, 2.0, density)
+    _, peak = tracemalloc.get_traced_memory()
+    assert peak < 1.1 * density.nbytes
+    tracemalloc.reset_peak()
+    normalise(density, 1.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.1 * density.nbytes

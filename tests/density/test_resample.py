@@ -1,10 +1,12 @@
 """A density keeps its place in space, whatever the grids."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from cryoready.core.volume import Grid, Volume
-from cryoready.density.resample import resample, spaced_grid
+from cryoready.density.resample import axis_operator, resample, spaced_grid
 from cryoready.density.simulate import simulate_density
 
 SHAPES = [(40, 40, 40), (41, 47, 36), (64, 39, 51)]
@@ -97,3 +99,34 @@ def test_the_error_of_the_spline_on_a_wave_is_as_documented():
     data = np.broadcast_to(wave(grid.axis(2)), grid.shape).astype(np.float32)
     error = resample(Volume.on(grid, data), target).data - wave(target.axis(2))
     assert 0.005 < np.abs(error[:, :, 40:350]).max() < 0.011
+
+
+def test_the_same_grid_shares_the_data():
+    volume = Volume(np.ones((5, 6, 7), dtype=np.float32), np.ones(3), np.zeros(3))
+    assert resample(volume, volume.grid).data is volume.data
+
+
+@pytest.mark.parametrize("changed", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("spacing", [0.7, 1.6])
+def test_every_axis_alone_is_its_matrix(changed, spacing):
+    grid = Grid((20, 23, 26), np.ones(3), np.array([1.0, 2.0, 3.0]))
+    there = spaced_grid(grid, spacing)
+    shape = [there.shape[k] if k in changed else grid.shape[k] for k in range(3)]
+    voxel = np.where(np.isin(range(3), changed), spacing, 1.0)
+    target = Grid(tuple(shape), voxel, grid.origin)
+    data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    operators = [axis_operator(grid.axis(k), target.axis(k)) for k in range(3)]
+    expected = np.einsum("zc,yb,xa,cba->zyx", *operators, data, optimize=True)
+    found = resample(Volume.on(grid, data), target)
+    np.testing.assert_allclose(found.data, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [0.8, 1.25])
+def test_memory_is_the_result_and_one_array(spacing):
+    volume = Volume(np.ones((100, 100, 100), dtype=np.float32), np.ones(3), np.zeros(3))
+    target = spaced_grid(volume.grid, spacing)
+    tracemalloc.start()
+    result = resample(volume, target)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.15 * (result.data.nbytes + max(result.data.nbytes, volume.data.nbytes))

@@ -3,11 +3,15 @@
 import numpy as np
 
 from cryoready.core.volume import FloatArray
+from cryoready.density.largest import largest
 
 
 def default_contour(density: FloatArray) -> float:
     """Mean + 3 standard deviations: where viewers start when nobody gave a level."""
-    return float(density.mean(dtype=np.float64) + 3 * density.std(dtype=np.float64))
+    flat = density.reshape(-1)
+    mean = flat.mean(dtype=np.float64)
+    mean_square = np.einsum("i,i->", flat, flat, dtype=np.float64) / flat.size
+    return float(mean + 3 * np.sqrt(max(mean_square - mean**2, 0)))
 
 
 def matching_contour(before: FloatArray, contour: float, after: FloatArray) -> float:
@@ -18,5 +22,4 @@ def matching_contour(before: FloatArray, contour: float, after: FloatArray) -> f
     count = int(np.count_nonzero(before >= contour))
     if count == 0:
         return float(after.max())
-    rank = after.size - count
-    return float(np.partition(after.ravel(), rank)[rank])
+    return float(largest(after, count).min())
