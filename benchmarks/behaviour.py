@@ -35,6 +35,7 @@ from cryoready.density.masks import mask_from_atoms, soften  # noqa: E402
 from cryoready.density.resample import resample, spaced_grid  # noqa: E402
 from cryoready.density.simulate import simulate_density, target_sigma  # noqa: E402
 from cryoready.enhance.inference import enhance_with  # noqa: E402
+from cryoready.enhance.plan import Settings  # noqa: E402
 from cryoready.files.maps import read_map  # noqa: E402
 from cryoready.files.models import atomic_numbers, read_model  # noqa: E402
 from cryoready.metrics.correlation import group_correlation  # noqa: E402
@@ -97,7 +98,13 @@ class Weights:
         path = RESULTS / "cache" / f"{content.hexdigest()[:24]}.npy"
         if not path.exists():
             result = enhance_with(
-                settings, volume, self.network, self.card, None, self.threads, lambda line: None
+                self.card,
+                volume,
+                self.network,
+                settings=Settings(**settings),
+                mask=None,
+                threads=self.threads,
+                report=lambda line: None,
             )
             np.save(path, result.volume.data)
         return Volume.on(volume.grid, np.load(path))

@@ -22,7 +22,7 @@ from cryoready.dataset.catalogue import read_sheet
 from cryoready.density.normalise import intensity_scale
 from cryoready.density.resample import resample, spaced_grid
 from cryoready.enhance.inference import enhance
-from cryoready.enhance.tiles import PRESETS
+from cryoready.enhance.plan import Settings
 from cryoready.network.checkpoint import load_network
 from cryoready.training.validation import GAINS, Judged, gain, scores_of
 
@@ -35,8 +35,7 @@ def parts(judged, network, precision):
     grid = spaced_grid(judged.volume.grid, 1.0)
     density = resample(judged.volume, grid).data
     scaled = 100 * density / intensity_scale(density)
-    tiling = PRESETS["default"]
-    done = enhance(judged.volume, network, tiling=tiling, precision=precision)
+    done = enhance(judged.volume, network, settings=Settings(precision=precision))
     return done.network_volume, scaled.clip(0, 100), scaled.clip(-100, 0)
 
 

@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoready.core.boxes import (
-    axis_starts,
-    blend_boxes,
-    box_starts,
-    extract_boxes,
-    offsets_within,
-    pad_to_edge,
-)
+from cryoready.core.boxes import axis_starts, blend_boxes, box_starts, cut_box, offsets_within
 
 SHAPES = [(48, 48, 48), (49, 60, 71), (100, 48, 53)]
 
@@ -32,27 +25,31 @@ def test_stride_beyond_the_edge_would_leave_gaps():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("stride", [12, 24, 48])
-def test_identity_predictor_returns_the_volume(shape, stride):
+@pytest.mark.parametrize(("edges", "strides"), [(48, 12), (48, 48), ((24, 72, 50), (12, 48, 50))])
+def test_identity_predictor_returns_the_volume(shape, edges, strides):
     rng = np.random.default_rng(0)
     data = rng.normal(size=shape).astype(np.float32)
-    weight = rng.uniform(0.1, 1, (48, 48, 48)).astype(np.float32)
-    corners = box_starts(shape, 48, stride)
-    boxes = zip(corners, extract_boxes(data, corners, 48), strict=True)
-    np.testing.assert_allclose(blend_boxes(boxes, shape, weight), data, atol=2e-6)
+    boxes = ((c, cut_box(data, c, edges)) for c in box_starts(shape, edges, strides))
+    weight = rng.uniform(0.1, 1, np.broadcast_to(edges, 3)).astype(np.float32)
+    total = np.zeros(shape, dtype=np.float32)
+    blend_boxes(boxes, weight, total)
+    np.testing.assert_allclose(total, data, atol=2e-6)
 
 
 def test_uncovered_voxels_are_zero():
     boxes = [((0, 0, 0), np.ones((2, 2, 2), dtype=np.float32))]
-    blended = blend_boxes(boxes, (3, 3, 3), np.ones((2, 2, 2), dtype=np.float32))
-    assert blended[:2, :2, :2].min() == 1
-    assert blended.sum() == 8
+    total = np.zeros((3, 3, 3), dtype=np.float32)
+    blend_boxes(boxes, np.full((2, 2, 2), 1e-9, dtype=np.float32), total)
+    np.testing.assert_allclose(total[:2, :2, :2], 1)
+    assert total.sum() == pytest.approx(8)
 
 
-def test_padding_only_grows_short_axes():
-    padded = pad_to_edge(np.ones((10, 60, 48), dtype=np.float32), 48)
-    assert padded.shape == (48, 60, 48)
-    assert padded[10:].max() == 0
+def test_a_box_that_hangs_over_the_end_is_filled_with_zeros():
+    data = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    box = cut_box(data, (1, 2, 3), (4, 2, 3))
+    assert box.shape == (4, 2, 3)
+    np.testing.assert_array_equal(box[:2, :, :2], data[1:, 2:, 3:])
+    assert box.sum() == data[1:, 2:, 3:].sum()
 
 
 @pytest.mark.parametrize("reach", [[0], [2], [1, 0, 2], [2, 3, 1]])

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from cryoready.enhance.inference import enhance
-from cryoready.enhance.tiles import PRESETS
+from cryoready.enhance.plan import Settings
 from cryoready.network.checkpoint import load_network
 from cryoready.training.validation import GAINS, Judged, scores_of
 
@@ -30,8 +29,7 @@ def test_no_score_of_a_map_falls(name):
     after = enhance(
         entry.volume,
         network,
-        tiling=PRESETS["default"],
-        device=torch.device("cpu"),
+        settings=Settings(device="cpu"),
         negatives=card.negatives,
     ).volume
     scores = scores_of(after, entry.placed)

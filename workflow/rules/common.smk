@@ -320,6 +320,8 @@ def enhance_settings(wildcards):
         "weights_sha256": weights_id(config["weights"]),
         **{key: config[key] for key in ("weights_grid", "output_grid", "mask")},
         # not where it runs: another device or batch size gives the same map
-        "inference": {key: config["inference"][key] for key in ("preset", "tta", "precision")},
+        "inference": {
+            key: config["inference"][key] for key in ("preset", "tta", "precision", "skip_empty")
+        },
         "entry": cells_of(wildcards, *cells),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 from cryoready.dataset.metadata import Metadata, read_metadata
 from cryoready.enhance.inference import enhance_with
 from cryoready.enhance.output import mask_of, write_card, write_maps
+from cryoready.enhance.plan import Settings
 from cryoready.files.maps import read_map
 from cryoready.network.checkpoint import load_network
 from step import step
@@ -17,7 +18,13 @@ with step(snakemake) as report:
     metadata = read_metadata(Path(files.metadata)) if files.get("metadata") else Metadata()
     mask = mask_of(volume, dict(files), entry, settings["mask"])
     result = enhance_with(
-        snakemake.config["inference"], volume, network, card, mask, snakemake.threads, report
+        card,
+        volume,
+        network,
+        settings=Settings(**snakemake.config["inference"]),
+        mask=mask,
+        threads=snakemake.threads,
+        report=report,
     )
     write_maps(result, volume, mask, card, dict(files), dict(to), settings["output_grid"])
     report(write_card(result, volume, mask, card, metadata, dict(files), settings, Path(to.card)))

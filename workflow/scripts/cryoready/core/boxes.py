@@ -1,4 +1,4 @@
-"""Overlapping cubic boxes of a volume: cut for training, cut and blended for inference."""
+"""Overlapping boxes of a volume: cut for training, cut and blended for inference."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Corner = tuple[int, int, int]
+Shape = tuple[int, int, int]
 Value = TypeVar("Value", bound=np.generic)
 
 
 def axis_starts(length: int, edge: int, stride: int) -> list[int]:
     """First voxels of boxes that cover ``length`` voxels; the last box ends at the border.
 
-    An axis shorter than the box yields one box at 0: pad the volume first (`pad_to_edge`).
+    An axis shorter than the box yields one box at 0, which hangs over the end.
     """
     if edge < 1 or not 1 <= stride <= edge:
         raise ValueError(f"need edge >= stride >= 1 voxels, got edge {edge}, stride {stride}")
@@ -21,57 +22,59 @@ def axis_starts(length: int, edge: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def box_starts(shape: tuple[int, int, int], edge: int, stride: int) -> list[Corner]:
-    """Corners (z, y, x) of cubic boxes that cover ``shape``, in C order, all in voxels."""
-    z, y, x = (axis_starts(length, edge, stride) for length in shape)
+def box_starts(shape: Shape, edges: Shape | int, strides: Shape | int) -> list[Corner]:
+    """Corners (z, y, x) of boxes that cover ``shape``, in C order, all in voxels.
+
+    One number for ``edges`` or ``strides`` (z, y, x) stands for all three.
+    """
+    axes = zip(shape, triple(edges), triple(strides), strict=True)
+    z, y, x = (axis_starts(*axis) for axis in axes)
     return [(i, j, k) for i in z for j in y for k in x]
 
 
-def pad_to_edge(data: NDArray[np.float32], edge: int) -> NDArray[np.float32]:
-    """Zeros after the last voxel of every axis shorter than ``edge`` voxels."""
-    return np.pad(data, [(0, max(edge - length, 0)) for length in data.shape])
+def triple(edges: Shape | int) -> Shape:
+    """``edges`` (z, y, x); one number stands for all three."""
+    return (edges, edges, edges) if isinstance(edges, int) else edges
 
 
-def extract_box(data: NDArray[Value], corner: Corner, edge: int) -> NDArray[Value]:
-    """A view of the box of ``edge``³ voxels at ``corner``; the box must lie inside."""
-    z, y, x = corner
-    return data[z : z + edge, y : y + edge, x : x + edge]
+def extract_box(data: NDArray[Value], corner: Corner, edges: Shape | int) -> NDArray[Value]:
+    """A view of the box of ``edges`` voxels at ``corner``, as far as it lies in ``data``."""
+    return data[tuple(slice(i, i + n) for i, n in zip(corner, triple(edges), strict=True))]
 
 
-def extract_boxes(
-    data: NDArray[np.float32], corners: list[Corner], edge: int
-) -> NDArray[np.float32]:
-    """The boxes at ``corners``, (n, edge, edge, edge), copied."""
-    return np.stack([extract_box(data, corner, edge) for corner in corners])
+def cut_box(data: NDArray[Value], corner: Corner, edges: Shape | int) -> NDArray[Value]:
+    """A copy of the box of ``edges`` voxels at ``corner``; zeros where it hangs over the end."""
+    box = np.zeros(triple(edges), dtype=data.dtype)
+    inside = extract_box(data, corner, edges)
+    extract_box(box, (0, 0, 0), inside.shape)[...] = inside
+    return box
 
 
 def blend_boxes(
     boxes: Iterable[tuple[Corner, NDArray[np.float32]]],
-    shape: tuple[int, int, int],
     weight: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Weighted average of overlapping boxes.
+    total: NDArray[np.float32],
+) -> None:
+    """Weighted average of overlapping boxes, made in place.
 
     Parameters
     ----------
     boxes
-        pairs of corner and (edge, edge, edge) density; consumed one by one.
-    shape
-        (nz, ny, nx) of the result.
+        pairs of corner and density of the shape of ``weight``; consumed one by one. What hangs
+        over the end of ``total`` is dropped.
     weight
-        (edge, edge, edge) positive weight of each voxel of a box.
-
-    Returns
-    -------
-    (nz, ny, nx) Σ w·box / Σ w; zero where no box lies.
+        (ez, ey, ex) positive weight of each voxel of a box.
+    total
+        (nz, ny, nx) zeros; becomes Σ w·box / Σ w, still zero where no box lies.
     """
-    total = np.zeros(shape, dtype=np.float32)
-    weights = np.zeros(shape, dtype=np.float32)
-    edge = weight.shape[0]
+    weights = np.zeros(total.shape, dtype=np.float32)
     for corner, box in boxes:
-        extract_box(total, corner, edge)[...] += weight * box
-        extract_box(weights, corner, edge)[...] += weight
-    return np.divide(total, weights, out=total, where=weights > 0)
+        here = extract_box(total, corner, weight.shape)
+        inside = tuple(slice(n) for n in here.shape)
+        here += weight[inside] * box[inside]
+        extract_box(weights, corner, weight.shape)[...] += weight[inside]
+    np.maximum(weights, np.finfo(np.float32).tiny, out=weights)
+    np.divide(total, weights, out=total)
 
 
 def offsets_within(reach: NDArray[np.int64]) -> NDArray[np.int64]:

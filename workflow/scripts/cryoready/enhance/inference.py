@@ -1,43 +1,30 @@
 """From a map to its enhanced map: normalise, cut, predict, blend, return to the input's grid."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from cryoready.core.boxes import Corner, blend_boxes, extract_boxes, pad_to_edge
+from cryoready.core.boxes import Corner, blend_boxes, cut_box
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.rotations import PROPER_ROTATIONS, Rotation
 from cryoready.core.volume import FloatArray, Volume
-from cryoready.density.normalise import (
-    CONVENTION,
-    NETWORK_SCALE,
-    check_positive,
-    intensity_scale,
-    normalise,
-)
+from cryoready.density.normalise import CONVENTION, NETWORK_SCALE, check_positive, intensity_scale
 from cryoready.density.resample import resample, spaced_grid
-from cryoready.enhance.tiles import (
-    PRESETS,
-    Tiling,
-    box_bytes,
-    box_weight,
-    choose_batch_size,
-    memory_estimate,
-    occupied_corners,
+from cryoready.enhance.devices import (
+    Memory,
+    choose_devices,
+    forget_peak,
+    keep_large_blocks,
+    peak_memory,
 )
+from cryoready.enhance.plan import Plan, Report, Settings, make_plan
+from cryoready.enhance.prediction import predict_in_order
+from cryoready.enhance.tiles import Layout
 from cryoready.network.checkpoint import Card
-from cryoready.network.scunet import Architecture, SCUNet
-
-MOST_BOXES = {"cpu": 4, "cuda": 32}  # larger batches gain nothing
-HALF_TURNS = tuple(rotation for rotation in PROPER_ROTATIONS if rotation.axes == (0, 1, 2))
-TURNS: dict[int, tuple[Rotation, ...]] = {0: HALF_TURNS[:1], 4: HALF_TURNS, 24: PROPER_ROTATIONS}
 
 
 @dataclass(frozen=True)
@@ -53,60 +40,44 @@ class Enhancement:
         the same on the network's grid.
     intensity_scale
         the input density that became 100.
-    boxes, empty_boxes
-        seen by the network; skipped because nothing in them is positive.
+    layout
+        the tiles.
+    precision
+        of the network, as achieved.
     batch_size
-        boxes at a time.
+        tiles at a time, of the device that managed fewest.
     seconds
         spent in the network and in blending.
+    expected, peak
+        memory, predicted and measured.
     """
 
     volume: Volume
     network_volume: Volume
     intensity_scale: float
-    boxes: int
-    empty_boxes: int
+    layout: Layout
+    precision: str
     batch_size: int
     seconds: float
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is a GPU if there is one.
-
-    Raises
-    ------
-    CryoreadyError
-        if a GPU is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise CryoreadyError("device cuda: PyTorch finds no GPU here; use auto or cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that can still be used on ``device``."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    expected: Memory
+    peak: Memory
 
 
 def enhance(
     volume: Volume,
     network: nn.Module,
     *,
-    tiling: Tiling,
+    settings: Settings = Settings(),  # noqa: B008
+    devices: Sequence[torch.device] | None = None,
     spacing: float = 1.0,
-    mask: FloatArray | None = None,
-    device: torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "fp32",
-    tta: int = 0,
     negatives: float = 0.0,
-    report: Callable[[str], None] = lambda line: None,
+    mask: FloatArray | None = None,
+    report: Report = lambda line: None,
 ) -> Enhancement:
     """Enhance ``volume`` with ``network`` (EMReady, doi 10.1038/s41467-023-39031-1, Methods).
+
+    Full-size arrays beside the input: its copy on the grid of the network where that differs, the
+    sum of the tiles, which becomes the result, and their weights.
 
     Parameters
     ----------
@@ -114,24 +85,18 @@ def enhance(
         the map on any orthogonal grid.
     network
         takes and returns (n, 1, z, y, x), 0-100.
-    tiling
-        boxes and blending (`tiles.PRESETS`).
+    settings
+        how.
+    devices
+        where, instead of ``settings.device``; they share the tiles.
     spacing
         Å, of the grid the network was trained on.
-    mask
-        (nz, ny, nx) 0-1 on the grid of ``volume``; it multiplies the map before the network, and
-        what the network puts where it is 0 is removed.
-    device
-        where to compute; None: a GPU if there is one.
-    batch_size
-        boxes at a time; None: what fits into half of the free memory.
-    precision
-        "fp32" or "bf16".
-    tta
-        0, 4 or 24: average over so many proper rotations of every box.
     negatives
         share of the input's negative density, which the network does not see, that is added to the
         output.
+    mask
+        (nz, ny, nx) 0-1 on the grid of ``volume``; it multiplies the map before the network, and
+        what the network puts where it is 0 is removed.
     report
         receives lines about sizes, memory and time.
 
@@ -140,72 +105,57 @@ def enhance(
     CryoreadyError
         if no voxel is positive, or the memory does not suffice.
     """
-    device = device or choose_device("auto")
-    if mask is not None:
-        volume = Volume.on(volume.grid, volume.data * mask)
-        report(f"the mask keeps {mask.mean():.0%} of the map")
-    check_positive(volume.data)  # before the spline, which can overshoot
+    keep_large_blocks()
+    devices = devices or choose_devices(settings.device)
+    forget_peak(devices)
     grid = spaced_grid(volume.grid, spacing)
-    density = resample(volume, grid).data
+    density = _seen_by_network(volume, spacing, mask)
+    if mask is not None:
+        report(f"the mask keeps {mask.mean():.0%} of the map")
     scale = intensity_scale(density)
-    below: FloatArray | float = 0.0
-    if negatives:
-        below = np.clip(density / np.float32(scale), -1, 0) * np.float32(negatives * NETWORK_SCALE)
-    density = pad_to_edge(normalise(density, scale), tiling.edge_voxels)
-    corners, empty = occupied_corners(density, tiling)
-
-    box = box_bytes(tiling.edge_voxels, _width(network), precision)
-    batch_size = batch_size or choose_batch_size(free_bytes(device), box, MOST_BOXES[device.type])
-    predictor = _Predictor(network.to(device).eval(), device, precision, TURNS[tta])
-    try:
-        first = corners[:2]
-        trial = predictor.seconds(extract_boxes(density, first, tiling.edge_voxels)) / len(first)
-        gigabytes = memory_estimate(density.size, box, batch_size) / 1e9
-        report(
-            f"{'x'.join(map(str, grid.shape))} voxels of {spacing:g} Å: {len(corners)} boxes of "
-            f"{tiling.edge_voxels}³ ({empty} empty, skipped), {batch_size} at a time on {device} "
-            f"in {precision}; needs about {gigabytes:.1f} GB and {trial * len(corners):.0f} s"
-        )
-        started = time.monotonic()
-        boxes = predictor.run(density, corners, tiling.edge_voxels, batch_size)
-        blended = blend_boxes(boxes, density.shape, box_weight(tiling))
-    except torch.OutOfMemoryError as error:
-        raise CryoreadyError(
-            f"{device} has no memory for {batch_size} boxes at a time: "
-            f"set inference.batch_size to {max(1, batch_size // 2)} or inference.device to cpu"
-        ) from error
+    given = volume.data.nbytes + (0 if mask is None else mask.nbytes)
+    resampled = not np.may_share_memory(density, volume.data)
+    plan = make_plan(
+        density,
+        scale,
+        network,
+        settings,
+        devices,
+        held=given + resampled * density.nbytes,
+        returning=given + density.nbytes + resampled * 2 * volume.data.nbytes,
+        negatives=negatives,
+        report=report,
+    )
+    report(plan.line(density, spacing))
+    started = time.monotonic()
+    enhanced = Volume.on(grid, _blended(density, scale, plan))
     seconds = time.monotonic() - started
-
-    nz, ny, nx = grid.shape
-    enhanced = Volume.on(grid, blended[:nz, :ny, :nx] + below)
-    if mask is not None:
-        inside = Volume.on(volume.grid, (mask > 0).astype(np.float32))
-        enhanced = Volume.on(grid, enhanced.data * (resample(inside, grid).data > 0.5))
-    lowest = min(0.0, float(enhanced.data.min()))
-    returned = resample(enhanced, volume.grid).data.clip(lowest, NETWORK_SCALE)
-    if mask is not None:
-        returned *= mask > 0
+    del density
+    returned = _returned(enhanced, volume, mask)
     return Enhancement(
-        volume=Volume.on(volume.grid, returned),
+        volume=returned,
         network_volume=enhanced,
         intensity_scale=scale,
-        boxes=len(corners),
-        empty_boxes=empty,
-        batch_size=batch_size,
+        layout=plan.layout,
+        precision=plan.precision,
+        batch_size=plan.batch_size,
         seconds=seconds,
+        expected=plan.expected,
+        peak=peak_memory(devices),
     )
 
 
 def enhance_with(
-    settings: Mapping[str, Any],
+    card: Card,
     volume: Volume,
     network: nn.Module,
-    card: Card,
+    *,
+    settings: Settings,
     mask: FloatArray | None,
     threads: int,
-    report: Callable[[str], None],
+    report: Report,
 ) -> Enhancement:
-    """`enhance` as the configuration ``inference`` and the card of the weights want it.
+    """`enhance` as the ``card`` of the weights wants it.
 
     Raises
     ------
@@ -221,57 +171,57 @@ def enhance_with(
     return enhance(
         volume,
         network,
-        tiling=PRESETS[settings["preset"]],
+        settings=settings,
         spacing=card.grid,
-        mask=mask,
-        device=choose_device(settings["device"]),
-        batch_size=settings["batch_size"],
-        precision=settings["precision"],
-        tta=settings["tta"],
         negatives=card.negatives,
+        mask=mask,
         report=report,
     )
 
 
-def _width(network: nn.Module) -> int:
-    """Base width of a SCUNet; the published one for anything else."""
-    return network.architecture.width if isinstance(network, SCUNet) else Architecture().width
+def _seen_by_network(volume: Volume, spacing: float, mask: FloatArray | None) -> FloatArray:
+    """The masked map on the grid of the network."""
+    if mask is not None:
+        volume = Volume.on(volume.grid, volume.data * mask)
+    check_positive(volume.data)  # before the spline, which can overshoot
+    return resample(volume, spaced_grid(volume.grid, spacing)).data
 
 
-@dataclass(frozen=True)
-class _Predictor:
-    """The network applied to boxes of 0-1, giving boxes clipped to 0-100."""
+def _blended(density: FloatArray, scale: float, plan: Plan) -> FloatArray:
+    """The enhanced map on the grid of ``density``; 0 where no tile lies."""
+    layout = plan.layout
+    total = np.zeros(density.shape, dtype=np.float32)  # no page is taken before it is written
+    with tqdm(total=len(layout.corners), desc="enhance", unit="tile", mininterval=2) as bar:
 
-    network: nn.Module
-    device: torch.device
-    precision: str
-    turns: tuple[Rotation, ...]
+        def results() -> Iterator[tuple[Corner, FloatArray]]:
+            cut = _cut(density[layout.region], scale, layout, plan.batch_size)
+            for corners, tiles in predict_in_order(cut, plan.predictors):
+                yield from zip(corners, tiles, strict=True)
+                bar.update(len(corners))
 
-    def run(
-        self, density: FloatArray, corners: list[Corner], edge: int, batch_size: int
-    ) -> Iterator[tuple[Corner, FloatArray]]:
-        """Corner and result of every box, batch by batch."""
-        with tqdm(total=len(corners), desc="enhance", unit="box", mininterval=2) as bar:
-            for first in range(0, len(corners), batch_size):
-                here = corners[first : first + batch_size]
-                yield from zip(here, self.predict(extract_boxes(density, here, edge)), strict=True)
-                bar.update(len(here))
+        blend_boxes(results(), layout.tiling.weight(), total[layout.region])
+    return total
 
-    def seconds(self, boxes: FloatArray) -> float:
-        """What ``boxes`` take, in seconds, the first warm-up excluded."""
-        self.predict(boxes[:1])
-        started = time.monotonic()
-        self.predict(boxes)
-        return time.monotonic() - started
 
-    def predict(self, boxes: FloatArray) -> FloatArray:
-        """(n, edge, edge, edge) 0-1 -> the same shape, 0-100, mean over the turns."""
-        total = np.zeros_like(boxes)
-        for turn in self.turns:
-            turned = np.ascontiguousarray(turn.apply(boxes))
-            x = torch.from_numpy(turned)[:, None].to(self.device) * NETWORK_SCALE
-            bf16 = self.precision == "bf16"
-            with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, bf16):
-                y = self.network(x).float().clamp(0, NETWORK_SCALE)
-            total += turn.undo(y[:, 0].cpu().numpy())
-        return total / np.float32(len(self.turns))
+def _cut(
+    density: FloatArray, scale: float, layout: Layout, batch_size: int
+) -> Iterator[tuple[list[Corner], FloatArray]]:
+    """Corners and (n, z, y, x) tiles, density / ``scale`` between -1 and 1, batch by batch."""
+    for first in range(0, len(layout.corners), batch_size):
+        corners = layout.corners[first : first + batch_size]
+        tiles = np.stack([cut_box(density, corner, layout.tiling.shape) for corner in corners])
+        tiles /= np.float32(scale)
+        yield corners, np.clip(tiles, -1, 1, out=tiles)
+
+
+def _returned(enhanced: Volume, volume: Volume, mask: FloatArray | None) -> Volume:
+    """``enhanced`` on the grid of ``volume``; nothing is left in either where ``mask`` is 0."""
+    if mask is not None:
+        inside = Volume.on(volume.grid, (mask > 0).astype(np.float32))
+        enhanced.data[resample(inside, enhanced.grid).data <= 0.5] = 0
+    lowest = min(0.0, float(enhanced.data.min()))
+    data = resample(enhanced, volume.grid).data
+    np.clip(data, lowest, NETWORK_SCALE, out=data)
+    if mask is not None:
+        data[mask == 0] = 0
+    return Volume.on(volume.grid, data)

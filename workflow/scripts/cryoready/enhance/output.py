@@ -13,6 +13,7 @@ from cryoready.dataset.metadata import Metadata
 from cryoready.density.contour import default_contour, matching_contour
 from cryoready.density.masks import mask_from_atoms, mask_from_contour, soften
 from cryoready.density.resample import resample
+from cryoready.enhance.devices import in_words
 from cryoready.enhance.inference import Enhancement
 from cryoready.files.maps import read_layout, read_map, write_map
 from cryoready.files.models import read_model
@@ -115,6 +116,8 @@ def write_card(
     origin, contour = next((key, level) for key, level in levels.items() if level is not None)
     matching = matching_contour(seen, contour, result.volume.data)
     resolution = metadata.resolution
+    layout, grid = result.layout, result.network_volume.grid
+    tiling = layout.tiling
     card = {
         "version": __version__,
         "resolution": resolution,
@@ -123,11 +126,23 @@ def write_card(
         "values": f"{min(0.0, float(result.volume.data.min())):.3g}-100, network units",
         "intensity_scale": result.intensity_scale,
         "output_grid": settings["output_grid"],
-        "inference": {**settings["inference"], "batch_size": result.batch_size},
-        "boxes": {"seen": result.boxes, "skipped as empty": result.empty_boxes},
+        "inference": {
+            **settings["inference"],
+            "precision": result.precision,
+            "batch_size": result.batch_size,
+        },
+        "tiles": {
+            **{"seen": len(layout.corners), "skipped as empty": layout.skipped},
+            **{"shape": tiling.shape, "stride": tiling.stride, "blending": tiling.blending},
+            "skipped share of the map": round(layout.skipped_share(grid.shape), 3),
+        },
         "mask": None if mask is None else settings["mask"],
         "entry": entry,
         "seconds": round(result.seconds, 1),
+        "peak memory, GB": {
+            "expected": {place: round(size, 2) for place, size in result.expected.items()},
+            "measured": {place: round(size, 2) for place, size in result.peak.items()},
+        },
         "sources": {role: file_sha256(file) for role, file in sorted(files.items())},
         "note": "A network modified this map. By EMDB's policy it is an additional map: "
         "not for refinement or claims of resolution.",
@@ -141,6 +156,7 @@ def write_card(
         else ""
     )
     return (
-        f"done in {result.seconds:.0f} s; the input's contour {contour:.4g} ({origin}) encloses "
-        f"the same volume as {matching:.3g} in the enhanced map{advice}"
+        f"done in {result.seconds:.0f} s with at most {in_words(result.peak)}; the input's "
+        f"contour {contour:.4g} ({origin}) encloses the same volume as "
+        f"{matching:.3g} in the enhanced map{advice}"
     )

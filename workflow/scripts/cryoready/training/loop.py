@@ -20,10 +20,11 @@ from tqdm import tqdm
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.whole_files import written_whole
 from cryoready.density.normalise import NETWORK_SCALE
+from cryoready.enhance.devices import forget_peak
 from cryoready.network.checkpoint import load_training_state, save_training_state
 from cryoready.training.box_dataset import BoxDataset
 from cryoready.training.losses import total_loss
-from cryoready.training.memory import enough_memory, forget_peak, peak_gb
+from cryoready.training.memory import enough_memory, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
 from cryoready.training.team import ALONE, Team, alone
@@ -170,7 +171,7 @@ def train(
         progress = state.progress
         opened = saved = time.monotonic()
         first, started = progress.batch, opened - progress.seconds
-        forget_peak(device)
+        forget_peak([device])
         shared.train()
         for batches in _batches(training, plan, team, state):
             if plan.out_of_time(state.history, progress.seconds):

@@ -1,6 +1,5 @@
 """How large a network is, how much memory it takes, and what to do when there is not enough."""
 
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.enhance.devices import peak_memory, ran_out_of_memory
 from cryoready.training.plan import Plan
 
 
@@ -18,15 +18,7 @@ def count_parameters(network: nn.Module) -> int:
 
 def peak_gb(device: torch.device) -> float:
     """Most memory in use, 10⁹ bytes: of the GPU since `forget_peak`, of the process ever."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # KiB on Linux
-
-
-def forget_peak(device: torch.device) -> None:
-    """Begin to measure anew, where that can be done."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    return peak_memory([device])["GPU" if device.type == "cuda" else "host"]
 
 
 @contextmanager
@@ -41,8 +33,7 @@ def enough_memory(plan: Plan, devices: int, device: torch.device) -> Iterator[No
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (told or "can't allocate memory" in str(error)):
+        if not ran_out_of_memory(error):
             raise
         raise CryoreadyError(
             f"out of memory on {device} at train.batch_size = {plan.batch_size} "

@@ -21,7 +21,7 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.core.whole_files import file_sha256, written_whole
 from cryoready.dataset.structures import Structures
 from cryoready.density.normalise import CONVENTION, NETWORK_SCALE
-from cryoready.enhance.inference import choose_device
+from cryoready.enhance.devices import choose_device
 from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet, mixed_with_input
 from cryoready.training.box_dataset import BoxDataset, BoxStack

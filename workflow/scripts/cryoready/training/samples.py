@@ -13,10 +13,9 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import FloatArray
 from cryoready.core.whole_files import written_whole
 from cryoready.density.normalise import NETWORK_SCALE
-from cryoready.enhance.tiles import PRESETS
+from cryoready.enhance.tiles import CROP_VOXELS
 from cryoready.training.box_dataset import BoxDataset, BoxStack
 
-CROP_VOXELS = PRESETS["default"].edge_voxels  # as in inference
 MOST_SAMPLES = 4
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cryoready.core.volume import Volume
 from cryoready.enhance.inference import enhance
-from cryoready.enhance.tiles import PRESETS
+from cryoready.enhance.plan import Settings
 from cryoready.files.maps import read_map
 from cryoready.files.models import read_model
 from cryoready.metrics.qscore import SIGMA
@@ -123,9 +123,8 @@ class Validator:
             enhanced = enhance(
                 entry.volume,
                 network,
-                tiling=PRESETS["default"],
-                device=self.device,
-                precision=self.precision,
+                settings=Settings(precision=self.precision),
+                devices=[self.device],
                 negatives=self.negatives,
             )
             row = scores_of(enhanced.volume, entry.placed)
