@@ -7,9 +7,9 @@ cut out around their model, also in the middle of a larger box with a weak domai
 of the density around 300 atoms at 20 % of its height. To that comes solvent noise, band-limited to
 the resolution and stronger at low frequency, of 5-30 % of the mean density at the atoms, plain or
 within a soft sphere, and with the mean of the box subtracted. The table says how many cells are
-skipped (%), and of what must not be lost how much lies in them: model atoms, atoms of the weak
-domain (those with density), voxels that are above mean + 3 σ before noise is added, and voxels
-above a third of that in pieces of more than 50. All but the skipped share should be 0.
+skipped (%), and of what must not be lost how much lies in them: atoms of the model and of the weak
+domain (those where the map has density), voxels that are above mean + 3 σ before noise is added,
+and voxels above a third of that in pieces of more than 50. All but the skipped share should be 0.
 """
 
 import argparse
@@ -55,8 +55,15 @@ def in_larger_box(volume, coords):
     return box, coords - volume.origin + start
 
 
+def heights(density, atoms):
+    """Density at the voxel of every atom, (n,)."""
+    return density[tuple(np.round(atoms).astype(int).T)]
+
+
 def weak_domain(box, coords):
     """Density of the outermost atoms, lowered and moved away; those atoms that have density."""
+    height = heights(box, coords)
+    coords = coords[height > height.mean() / 2]
     outermost = coords[np.linalg.norm(coords - coords.mean(axis=0), axis=1).argmax()]
     chosen = coords[np.linalg.norm(coords - outermost, axis=1).argsort()[:WEAK_ATOMS]]
     around = soften(mask_from_atoms(chosen, Grid(box.shape, 1, 0), 2.5), 1, edge=2.0)
@@ -64,7 +71,7 @@ def weak_domain(box, coords):
     shift = np.round(place - chosen.mean(axis=0)).astype(int)
     moved = np.roll(WEAK * box * around, shift, axis=(0, 1, 2))
     atoms = (chosen + shift) % (len(box) - 1)
-    height = moved[tuple(np.round(atoms).astype(int).T)]
+    height = heights(moved, atoms)
     return moved, atoms[height > height.mean() / 4]
 
 
@@ -97,7 +104,8 @@ def lost(density, clean, atoms, weak):
     large[0] = False
     row = {"cells": cells.size, "skipped (%)": 100 * (1 - cells.mean())}
     for name, coords in (("atoms", atoms), ("weak domain", weak)):
-        row[name] = int(skipped[tuple(np.round(coords).astype(int).T)].sum())
+        here = coords[heights(clean, coords) > 0]
+        row[name] = int(heights(skipped, here).sum())
     row["contour"] = int((clean[skipped] > contour).sum())
     row["third"] = int(large[pieces[skipped]].sum())
     return row
@@ -111,8 +119,7 @@ def forms(volume, coords, resolution, rng):
     moved, weak = weak_domain(box, atoms)
     here = box + moved
     yield "larger box", here, here, atoms, weak
-    level = box[tuple(np.round(atoms).astype(int).T)].mean()
-    noise = level * solvent(len(box), resolution, rng)
+    noise = heights(box, atoms).mean() * solvent(len(box), resolution, rng)
     for share in NOISE:
         yield f"noise {share:g}", here + np.float32(share) * noise, here, atoms, weak
     noisy = here + np.float32(0.1) * noise

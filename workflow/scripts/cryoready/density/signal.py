@@ -24,7 +24,7 @@ UNEVEN = 1 / 3  # relative spread of the positive part beyond which it is not th
 ONE_SIDED = 2.0  # noise is at most so many times stronger above zero than below
 SIGMAS = (4.0, 6.0)  # above the usual level of noise density begins, as high in this range as
 WEAK = 0.05  # of the strongest block's height over that level allows
-WEAKEST = 0.1  # of that height: if noise reaches so high, a weak domain may hide in it
+WEAKEST = 0.08  # of that height: if noise reaches so high, a weak domain may hide in it
 EDGE_SIGMAS = 3.0  # what touches density is density from here on
 LEAST_BLOCKS = 500  # to know the noise
 

@@ -255,10 +255,10 @@ def _backward(
         with nullcontext() if k == len(batches) else alone(network):
             loss = loss_of(network, batch, plan, device) / len(batches)
             keep = partial(_keep, batch, state_file.with_name("batch.npz"))
-            total += _finite(loss.item(), "training loss", state, keep)
+            total += _finite(loss.item(), "training loss", state, plan, keep)
             loss.backward()
     norm = nn.utils.clip_grad_norm_(network.parameters(), plan.clip or math.inf)
-    _finite(norm.item(), "norm of the gradient", state, keep)
+    _finite(norm.item(), "norm of the gradient", state, plan, keep)
     return total
 
 
@@ -274,7 +274,7 @@ def _close_epoch(
     samples, loss = progress.batch * plan.crops_per_step, progress.loss_sum / progress.batch
     memory = peak_gb(device)
     against = validation_loss(network, validation, plan, device)
-    _finite(against, "validation loss", state)
+    _finite(against, "validation loss", state, plan)
     row = Epoch(
         epoch=len(state.history) + 1,
         train_loss=loss,
@@ -318,13 +318,18 @@ def _rate(plan: Plan, state: State) -> float:
     return rate * min(1.0, step / max(1, plan.warmup))
 
 
-def _finite(value: float, what: str, state: State, keep: Callable[[], str] = lambda: "") -> float:
+def _finite(
+    value: float, what: str, state: State, plan: Plan, keep: Callable[[], str] = lambda: ""
+) -> float:
     """``value``, unless it is no finite number: that ends the run, after ``keep`` had its turn."""
     if math.isfinite(value):
         return value
+    remedies = ["lower train.learning_rate"]
+    remedies += ["set train.precision to fp32"] * (plan.precision != "fp32")
+    remedies += ["set train.clip to 1"] * (not plan.clip)
     raise CryoreadyError(
         f"the {what} is {value} in epoch {len(state.history) + 1}, batch {state.progress.batch}: "
-        f"lower train.learning_rate or set train.precision to fp32{keep()}"
+        f"{' or '.join(remedies)}{keep()}"
     )
 
 
