@@ -13,7 +13,7 @@ PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo py
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test format clean peers table system-packages
+.PHONY: help setup demo test format clean peers table speed system-packages
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make format           format the code"
 	@echo "make peers            make $(PEERS) with the programs that the metrics are compared with"
 	@echo "make table            enhance the test entries and score them with these programs (needs data/)"
+	@echo "make speed            measure time and memory of the enhancement against the published way"
 	@echo "make system-packages  install what the tests need from the system (root and apt only)"
 	@echo "make clean            remove .venv and caches; results, downloads and maps stay"
 
@@ -89,6 +90,10 @@ table: setup peers
 		--config entries=$(ENTRIES)
 	$(PEERS)/bin/python benchmarks/score_with_peers.py $$(awk -F'\t' '$$5 == "test" \
 		{ print "--entry", $$1, $$3, $$4, $$2, "results/" $$1 "_emready.mrc" }' $(ENTRIES))
+
+# About an hour on two cores; on a machine with a GPU also its figures.
+speed: setup
+	python benchmarks/inference.py
 
 clean:
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -142,7 +142,7 @@ def draw(density, cells, file):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", default=list(ENTRIES.index))
-    parser.add_argument("--picture", type=Path, help="of the first map with noise of 0.2")
+    parser.add_argument("--picture", type=Path, help="of the first map with noise of 0.1")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # stamps and voxel sizes of the shared maps
     rows = []
@@ -154,7 +154,7 @@ def main():
         rng = np.random.default_rng(0)
         for form, *case in forms(volume, coords, float(entry["resolution_A"]), rng):
             rows.append({"map": name, "form": form} | lost(*case))
-            if form == "noise 0.2" and arguments.picture and name == arguments.only[0]:
+            if form == "noise 0.1" and arguments.picture and name == arguments.only[0]:
                 draw(case[0], signal_cells(case[0], cell_voxels=CELL), arguments.picture)
         print(pd.DataFrame(rows[-8:]).round(1).to_string(index=False, header=len(rows) == 8))
     table = pd.DataFrame(rows).drop(columns=["map", "cells"]).groupby("form", sort=False)
