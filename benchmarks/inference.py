@@ -159,7 +159,7 @@ def paper(folder: Path) -> None:
     }
     rows = []
     for name, density in maps.items():
-        most = 60 if density.shape[0] > 100 else None  # every box costs the same
+        most = 60 if density.shape[0] > 64 else None  # every box costs the same
         row = {"map": name}
         ours = run(folder, density, way="enhance")
         for label, kept in (("as it is", False), ("kept", True)):

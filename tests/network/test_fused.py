@@ -60,7 +60,7 @@ def test_several_heads_and_large_scores():
     torch.testing.assert_close(result, layer(x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("channels", [8, 16, 24, 64])
+@pytest.mark.parametrize("channels", [8, 12, 16])
 @torch.inference_mode()
 def test_norm_returns_the_same(channels):
     layer = scrambled(VoxelNorm(channels))

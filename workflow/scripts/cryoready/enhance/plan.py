@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from cryoready.enhance.devices import (
     tile_budget,
     voxel_bytes,
 )
-from cryoready.enhance.prediction import TURNS, Predictor, network_on
+from cryoready.enhance.prediction import TURNS, Predictor, network_on, plain_on
 from cryoready.enhance.tiles import Layout, Signal, default_layout, paper_layout
 from cryoready.network.scunet import Architecture
 
@@ -145,7 +144,7 @@ def make_plan(
         report=report,
     )
     part = _fullest_part(density, signal) / np.float32(scale)
-    exact = replace(first, precision="fp32", network=deepcopy(network).eval().to(devices[0]))
+    exact = replace(first, precision="fp32", network=plain_on(network, devices[0]))
     first, voxel_seconds = _tried(first, exact, part.clip(-1, 1))
 
     blending = held + density.nbytes + 4 * int(np.prod(signal.shape))

@@ -39,6 +39,13 @@ def network_on(network: nn.Module, device: torch.device, *, compiled: bool = Fal
         return cast(nn.Module, ready)
     if device.type == "cpu" and isinstance(network, SCUNet):
         return fused(network)
+    return plain_on(network, device)
+
+
+def plain_on(network: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of ``network`` on ``device``, with none of its arithmetic replaced."""
+    if device.type == "cpu" and isinstance(network, SCUNet):
+        return fused(network, loops=False)
     return deepcopy(network).eval().to(device)
 
 

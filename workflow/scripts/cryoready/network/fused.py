@@ -20,34 +20,36 @@ from torch import Tensor, nn
 from cryoready.network.loops import LANES, norm_loop, transformer_loop
 from cryoready.network.scunet import SCUNet, VoxelNorm, WindowTransformer
 
-MOST_CHANNELS = 8  # of a transformer; with more, the matrix products of PyTorch are faster
+# With more channels a transformer is faster by PyTorch's matrix products, and a norm takes little.
+MOST_CHANNELS = {WindowTransformer: 8, VoxelNorm: 16}
 
 Array = NDArray[Any]
 
 
-def fused(network: SCUNet) -> SCUNet:
+def fused(network: SCUNet, *, loops: bool = True) -> SCUNet:
     """A copy of ``network`` for the CPU that returns the same values faster, without gradients.
 
-    Numba compiles its loops at the first call, some 10 s, and keeps them beside the package or in
-    the user's cache folder.
+    Numba compiles the loops at the first call, some 10 s, and keeps them beside the package or in
+    the user's cache folder. Without ``loops`` only the convolutions change.
     """
     copy = deepcopy(network).eval()
     for parent in list(copy.modules()):
         for name, layer in list(parent.named_children()):
-            if replacement := _faster(layer):
-                setattr(parent, name, replacement)
+            if isinstance(layer, nn.Conv3d):
+                setattr(parent, name, _Convolution(layer))
+            elif loops and isinstance(layer, VoxelNorm) and _suits_norm(layer):
+                setattr(parent, name, _Norm(layer))
+            elif loops and isinstance(layer, WindowTransformer) and _suits_transformer(layer):
+                setattr(parent, name, _Transformer(layer))
     return copy
 
 
-def _faster(layer: nn.Module) -> nn.Module | None:
-    """A faster form of ``layer``, if there is one."""
-    if isinstance(layer, VoxelNorm) and layer.eps.unique().numel() == 1:
-        return _Norm(layer)
-    if isinstance(layer, WindowTransformer) and layer.ln1.weight.numel() <= MOST_CHANNELS:
-        return _Transformer(layer)
-    if isinstance(layer, nn.Conv3d):
-        return _Convolution(layer)
-    return None
+def _suits_norm(layer: VoxelNorm) -> bool:
+    return layer.gamma.numel() <= MOST_CHANNELS[VoxelNorm] and layer.eps.unique().numel() == 1
+
+
+def _suits_transformer(layer: WindowTransformer) -> bool:
+    return layer.ln1.weight.numel() <= MOST_CHANNELS[WindowTransformer]
 
 
 class _Convolution(nn.Module):
