@@ -3,11 +3,12 @@
     python benchmarks/inference.py [paper|equal|arithmetic|size|cores|memory|start|gpu …]
     python benchmarks/inference.py quality data/entries.tsv EMD-5830-A …
 
-Without a topic: all but quality. Every figure is the median of three runs, each a process of its
-own; CPU time is that of all threads. The baseline is the preset `paper` as published: 48³ boxes
-every 12 voxels, ten at a time, float32, uniform blending, by the plain network of
-`plain_scunet.py`, once with the C library's allocator as it is and once told to keep freed blocks
-(`MALLOC_` variables), which is what the workflow does in any case.
+Without a topic: all but quality. Seconds are medians of three runs, each a process of its own (maps
+of 256³ and more: one run; `arithmetic`: the least of a few in one process; `start`: of seven); CPU
+time is that of all threads. Before them one run lets Numba compile its loops, once on a machine.
+The baseline is the preset `paper` as published: 48³ boxes every 12 voxels, ten at a time, float32,
+uniform blending, by the plain network of `plain_scunet.py`, once with the C library's allocator as
+it is and once told to keep freed blocks (`MALLOC_` variables), which the workflow does in any case.
 """
 
 import json
@@ -88,6 +89,8 @@ def measured(task: dict) -> dict:
     torch.set_num_threads(task["threads"])
     network, card = load_network(WEIGHTS)
     density = np.load(task["map"])
+    if task["way"] != "plain":
+        keep_large_blocks()
     before = time.process_time(), time.perf_counter()
     done: dict = {}
     if task["way"] == "enhance":
@@ -110,7 +113,6 @@ def measured(task: dict) -> dict:
             "lines": lines,
         }
     else:
-        keep_large_blocks() if task["way"] == "fused" else None
         plain = PlainSCUNet(network.architecture).eval()
         plain.load_state_dict(network.state_dict())
         ways = {"plain": plain, "fused": fused(network)}
@@ -232,7 +234,7 @@ def arithmetic() -> None:
     rows = []
     network, _ = load_network(WEIGHTS)
     x = torch.rand(1, 1, 96, 96, 96) * 100
-    work = giga(lambda: network(x))
+    work = giga(lambda: PlainSCUNet(network.architecture)(x))
     fast = fused(network)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         layer = torch.nn.Conv3d(64, 64, 3, padding=1, bias=False).to(dtype)
@@ -386,9 +388,11 @@ def gpu(folder: Path) -> None:
         convolve()
         times.append(time.perf_counter() - began)
     peak = giga(convolve) / min(times)
-    network = SCUNet(load_network(WEIGHTS)[0].architecture)
+    network = PlainSCUNet(load_network(WEIGHTS)[0].architecture)
     box = giga(lambda: network(torch.rand(1, 1, BOX, BOX, BOX))) / BOX**3
-    published_box = giga(lambda: SCUNet(Architecture())(torch.rand(1, 1, BOX, BOX, BOX))) / BOX**3
+    published_box = (
+        giga(lambda: PlainSCUNet(Architecture())(torch.rand(1, 1, BOX, BOX, BOX))) / BOX**3
+    )
     rows = []
     for edge in (256, 384):
         found = run(folder, lattice(edge), way="enhance", threads=cores())
@@ -416,7 +420,7 @@ def quality(table: Path, names: list[str]) -> None:
     torch.set_num_threads(cores())
     entries = pd.read_csv(table, sep="\t").set_index("name")
     ways = {
-        "paper": Settings(preset="paper"),
+        "paper": Settings(preset="paper", precision="fp32"),
         "default": Settings(),
         "default, fp32": Settings(precision="fp32"),
         "default, nothing skipped": Settings(skip_empty=False),
@@ -465,6 +469,8 @@ def main() -> None:
         quality(Path(words[1]), words[2:])
     else:
         with tempfile.TemporaryDirectory() as folder:
+            first = run(Path(folder), lattice(24), runs=1, way="enhance")
+            print(f"first run, with compilation if that was needed: {first['cpu_s']:.1f} CPU s")
             for topic in words or TOPICS:
                 TOPICS[topic](Path(folder))
 

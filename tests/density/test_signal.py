@@ -164,3 +164,14 @@ def test_no_atom_of_a_real_map_is_skipped(shared_data, name):
     atoms = read_model(shared_data / "maps" / entry["model"]).coords - volume.origin
     kept = voxels(signal_cells(volume.data), volume.data.shape)
     assert kept[tuple(np.round(atoms).astype(int).T)].all()
+
+
+def test_a_hot_voxel_does_not_make_the_molecule_look_weak():
+    """One voxel of 5000 times the density: its ceiling, not its value, is the strongest."""
+    grid = np.indices((96, 96, 96)) - 60
+    density = np.exp(-(grid**2).sum(0) / (2 * 8.0**2)).astype(np.float32)
+    expected = signal_cells(density, cell_voxels=4)
+    density[4, 4, 4] = 5000
+    found = signal_cells(density, cell_voxels=4, ceiling=1.0)
+    assert found[expected].all()
+    assert not signal_cells(density, cell_voxels=4)[expected].all()

@@ -113,7 +113,8 @@ def test_the_region_is_the_box_around_the_signal():
     density[50:60, 88:, 30] = 1
     signal = Signal.of(density, edge=24, skip_empty=True)
     for part, low, high in zip(signal.region, (50, 88, 30), (60, 90, 31), strict=True):
-        assert low - 12 <= part.start <= low
+        assert low - 12 - 24 < part.start <= low
+        assert part.start % 24 == 0
         assert high <= part.stop <= high + 12
     assert signal.cells.any(axis=(1, 2))[[0, -1]].all()
     assert signal.shape == density[signal.region].shape

@@ -319,7 +319,7 @@ def enhance_settings(wildcards):
         "weights": weights_file(config["weights"]),
         "weights_sha256": weights_id(config["weights"]),
         **{key: config[key] for key in ("weights_grid", "output_grid", "mask")},
-        # not where it runs: another device or batch size gives the same map
+        # not where it runs: that changes the map by no more than rounding and the ends of tiles do
         "inference": {
             key: config["inference"][key] for key in ("preset", "tta", "precision", "skip_empty")
         },

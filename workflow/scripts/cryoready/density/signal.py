@@ -29,7 +29,9 @@ EDGE_SIGMAS = 3.0  # what touches density is density from here on
 LEAST_BLOCKS = 500  # to know the noise
 
 
-def signal_cells(density: FloatArray, *, cell_voxels: int = 24) -> BoolArray:
+def signal_cells(
+    density: FloatArray, *, cell_voxels: int = 24, ceiling: float = np.inf
+) -> BoolArray:
     """Cells that may hold density of the molecule: (cz, cy, cx), those at the ends ragged.
 
     A cell does if some block of 4³ voxels, in it or within 8 voxels of it, is not empty and, where
@@ -43,10 +45,12 @@ def signal_cells(density: FloatArray, *, cell_voxels: int = 24) -> BoolArray:
         network: solvent that lies above zero, not around it or below, is kept.
     cell_voxels
         edge of a cell, a multiple of 4.
+    ceiling
+        density that counts as the strongest, so that a hot voxel does not make all else look weak.
     """
     if cell_voxels % BLOCK:
         raise ValueError(f"a cell is a multiple of {BLOCK} voxels, not {cell_voxels}")
-    positive, negative = _block_means(density)
+    positive, negative = _block_means(density, ceiling)
     nonempty = positive + negative > NOTHING * positive.max()
     strength = gaussian_filter(positive, SMOOTHING, mode="nearest")
     weakness = gaussian_filter(negative, SMOOTHING, mode="nearest")
@@ -78,12 +82,15 @@ def _noise_limits(positive: FloatArray, negative: FloatArray) -> tuple[float, fl
     return float(level + EDGE_SIGMAS * spread), float(level + core)
 
 
-def _block_means(density: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _block_means(density: FloatArray, ceiling: float) -> tuple[FloatArray, FloatArray]:
     """Mean of the positive and of the negative part (as a positive number) of every block."""
     sums = np.array(
         [
             [_reduce(np.add, part, BLOCK)[0] for part in (np.maximum(slab, 0), slab)]
-            for slab in (density[z : z + BLOCK] for z in range(0, len(density), BLOCK))
+            for slab in (
+                density[z : z + BLOCK].clip(-ceiling, ceiling)
+                for z in range(0, len(density), BLOCK)
+            )
         ]
     )
     edges = [np.minimum(BLOCK, n - np.arange(0, n, BLOCK)) for n in density.shape]

@@ -2,6 +2,7 @@
 
 import ctypes
 import resource
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ TILE_BYTES = {"fp32": 3100, "bf16": 1250, "fp16": 1250}
 BASE_BYTES = {"cpu": 450_000_000, "cuda": 3_000_000_000}
 MOST_TILE_BYTES = 2_500_000_000  # of a tile or a batch: larger ones gain nothing
 MOST_BATCH_VOXELS = {"cpu": 4 * 48**3, "cuda": 32 * 48**3}  # likewise
+
+NO_MEMORY = ("can't allocate memory", "could not create a memory", "ALLOC_FAILED")
 
 Memory = Mapping[str, float]
 """GB by place: "host", and "GPU" if there is one (the fullest)."""
@@ -111,7 +114,8 @@ def forget_peak(devices: Sequence[torch.device]) -> None:
 
 def peak_memory(devices: Sequence[torch.device]) -> Memory:
     """Most memory in use: of the process ever, of the fullest GPU since `forget_peak`."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB  # KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB
     gpus = [torch.cuda.max_memory_allocated(d) / GB for d in devices if d.type == "cuda"]
     return {"host": host} | ({"GPU": max(gpus)} if gpus else {})
 
@@ -121,10 +125,16 @@ def in_words(memory: Memory) -> str:
     return ", ".join(f"{size:.1f} GB ({place})" for place, size in memory.items())
 
 
+def room(expected: Memory) -> str:
+    """What to say where ``expected`` exceeds the free memory of the host."""
+    free = free_bytes(torch.device("cpu")) / GB
+    return f" (only {free:.1f} GB are free: close other programs)" * (expected["host"] > free)
+
+
 def ran_out_of_memory(error: Exception) -> bool:
     """Whether ``error`` says that memory did not suffice."""
     told = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return told or "can't allocate memory" in str(error)
+    return told or any(words in str(error) for words in NO_MEMORY)
 
 
 def keep_large_blocks() -> None:
@@ -138,6 +148,7 @@ def keep_large_blocks() -> None:
     if mallopt is None or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         return
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # names and numbers of malloc.h
-    mallopt(mmap_threshold, 1 << 29)  # larger blocks are maps: those do go back
+    # larger blocks are maps: those do go back; before 2.36 more than 32 MB is refused
+    _ = mallopt(mmap_threshold, 1 << 29) or mallopt(mmap_threshold, 1 << 25)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(arena_max, 1)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -105,9 +105,10 @@ def enhance(
     CryoreadyError
         if no voxel is positive, or the memory does not suffice.
     """
-    keep_large_blocks()
     devices = devices or choose_devices(settings.device)
     forget_peak(devices)
+    if not 0.8 <= spacing <= 1.25:  # what is known of solvent noise is known at 1 Å
+        settings = replace(settings, skip_empty=False)
     grid = spaced_grid(volume.grid, spacing)
     density = _seen_by_network(volume, spacing, mask)
     if mask is not None:
@@ -168,6 +169,7 @@ def enhance_with(
             f"provides {CONVENTION!r} only"
         )
     torch.set_num_threads(threads)
+    keep_large_blocks()
     return enhance(
         volume,
         network,

@@ -17,6 +17,7 @@ from cryoready.enhance.devices import (
     choose_precision,
     expected_memory,
     in_words,
+    room,
     tile_budget,
     voxel_bytes,
 )
@@ -25,6 +26,7 @@ from cryoready.enhance.tiles import Layout, Signal, default_layout, paper_layout
 from cryoready.network.scunet import Architecture
 
 LARGEST_DEVIATION = 2.0  # of 100, between lower and full precision
+STREAMS = {"cpu": 1, "cuda": 2}  # predictors that share a device
 LARGE_MAP = 30 * 48**3  # voxels: here a trial with 48³ costs little
 
 Report = Callable[[str], None]
@@ -97,12 +99,13 @@ class Plan:
         """The plan for ``density`` (nz, ny, nx) on a grid of ``spacing`` Å, for the user."""
         shape, tile = ("x".join(map(str, s)) for s in (density.shape, self.layout.tiling.shape))
         tiles = len(self.layout.corners)
-        places = ", ".join(str(predictor.device) for predictor in self.predictors)
+        places = ", ".join(dict.fromkeys(str(predictor.device) for predictor in self.predictors))
+        duration = f"{self.seconds / 60:.0f} min" if self.seconds > 90 else "less than two minutes"
         return (
             f"{shape} voxels of {spacing:g} Å: {tiles} tile{'s' * (tiles > 1)} of {tile} "
             f"({self.layout.skipped_share(density.shape):.0%} of the map is empty and skipped), "
-            f"{self.batch_size} at a time on {places} in {self.precision}; "
-            f"needs about {in_words(self.expected)} and {self.seconds:.0f} s"
+            f"{min(self.batch_size, tiles)} at a time on {places} in {self.precision}; "
+            f"needs about {in_words(self.expected)}{room(self.expected)} and {duration}"
         )
 
 
@@ -134,7 +137,7 @@ def make_plan(
     """
     architecture = getattr(network, "architecture", Architecture())
     skip_empty = settings.skip_empty and settings.preset == "default"
-    signal = Signal.of(density, edge=architecture.multiple, skip_empty=skip_empty)
+    signal = Signal.of(density, edge=architecture.multiple, skip_empty=skip_empty, ceiling=scale)
     first = Predictor(
         network_on(network, devices[0], compiled=settings.compiled),
         devices[0],
@@ -148,21 +151,23 @@ def make_plan(
     first, voxel_seconds = _tried(first, exact, part.clip(-1, 1))
 
     blending = held + density.nbytes + 4 * int(np.prod(signal.shape))
-    budget = tile_budget(devices, blending)
+    sharing = STREAMS[devices[0].type]
+    budget = tile_budget(devices, blending) / sharing
     each = voxel_bytes(architecture.width, first.precision)
-    layout = paper_layout(density)
     if settings.preset == "default":
         layout = default_layout(signal, architecture, int(budget / each))
+    else:
+        layout = paper_layout(density)
     most = min(budget / each, MOST_BATCH_VOXELS[devices[0].type])
     first.batch_size = settings.batch_size or max(1, int(most / layout.tiling.voxels))
     others = [
         replace(first, network=network_on(network, d, compiled=settings.compiled), device=d)
         for d in devices[1:]
     ]
-    batch = min(first.batch_size, len(layout.corners)) * layout.tiling.voxels * each
+    batch = min(first.batch_size, len(layout.corners)) * layout.tiling.voxels * each * sharing
     return Plan(
         layout=layout,
-        predictors=[first, *others],
+        predictors=[p for one in (first, *others) for p in one.in_streams(sharing)],
         expected=expected_memory(devices[0], blending, batch, returning),
         seconds=voxel_seconds * layout.voxels / len(devices),
     )
@@ -198,6 +203,7 @@ def _tried(predictor: Predictor, exact: Predictor, part: FloatArray) -> tuple[Pr
                 f"{deviation:.2g} of 100 (limit {LARGEST_DEVIATION:g}): the network runs in fp32"
             )
             predictor = replace(predictor, precision="fp32")
+            _prepare(predictor, part)
             _, seconds = _timed(predictor, part)
     return predictor, seconds / part.size
 

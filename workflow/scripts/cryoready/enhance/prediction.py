@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
@@ -65,6 +65,8 @@ class Predictor:
         share of the negative density of a tile that is added to the result.
     batch_size
         tiles at a time; halved when the memory does not suffice.
+    stream
+        of the GPU: two predictors share it, one copies while the other computes.
     report
         receives a line when that happens.
     """
@@ -75,7 +77,14 @@ class Predictor:
     turns: tuple[Rotation, ...] = TURNS[0]
     negatives: float = 0.0
     batch_size: int = 1
+    stream: torch.cuda.Stream | None = None
     report: Callable[[str], None] = lambda line: None
+
+    def in_streams(self, count: int) -> list["Predictor"]:
+        """Itself on a CPU; on a GPU ``count`` predictors with one network, each in its stream."""
+        if self.device.type == "cpu":
+            return [self]
+        return [replace(self, stream=torch.cuda.Stream(self.device)) for _ in range(count)]
 
     def __call__(self, tiles: FloatArray) -> FloatArray:
         """(n, z, y, x) from -1 to 1 -> the same shape, enhanced, up to 100.
@@ -110,9 +119,10 @@ class Predictor:
         """Halve the batch, after the failed one has left no trace."""
         edges = "x".join(map(str, shape))
         if tried == 1:
+            gpu = self.device.type == "cuda"
             raise CryoreadyError(
                 f"{self.device} has no memory for one tile of {edges} voxels in {self.precision}: "
-                "free some, or set inference.device to cpu"
+                f"close other programs{', or set inference.device to cpu' * gpu}"
             )
         self.batch_size = tried // 2
         self.report(
@@ -136,8 +146,9 @@ class Predictor:
         gpu = self.device.type == "cuda"
         lower = TYPES.get(self.precision)
         arithmetic = torch.autocast(self.device.type, lower) if lower else nullcontext()
+        stream = torch.cuda.stream(self.stream) if self.stream else nullcontext()
         x = x.pin_memory() if gpu else x
-        with torch.inference_mode(), arithmetic:
+        with torch.inference_mode(), arithmetic, stream:
             seen = x.to(self.device, non_blocking=True) * NETWORK_SCALE
             y = self.network(seen).float().clamp(0, NETWORK_SCALE)
             result = torch.empty(y.shape, pin_memory=gpu)

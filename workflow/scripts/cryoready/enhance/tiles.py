@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from cryoready.core.boxes import Corner, Shape, axis_starts, extract_box
 from cryoready.core.volume import FloatArray
+from cryoready.density.signal import BLOCK as FINEST_VOXELS
 from cryoready.density.signal import signal_cells
 from cryoready.network.scunet import Architecture
 
 CROP_VOXELS = 48  # edge of the boxes that the published network was trained on
 LONGEST_EDGE = 192  # voxels: beyond it little is left to save on overlaps
-FINEST_VOXELS = 4  # of the cells that are told apart when the region is chosen
 
 Blending = Literal["uniform", "smooth"]
 Cells = NDArray[np.bool_]
@@ -100,19 +100,25 @@ class Signal:
     whole: Shape
 
     @classmethod
-    def of(cls, density: FloatArray, *, edge: int, skip_empty: bool) -> "Signal":
+    def of(
+        cls, density: FloatArray, *, edge: int, skip_empty: bool, ceiling: float = np.inf
+    ) -> "Signal":
         """Find it in ``density`` (nz, ny, nx); everywhere if nothing is to be skipped.
 
-        Cells of ``edge`` voxels, a multiple of 4, are counted from where the signal begins.
+        The region begins at a multiple of ``edge``: the windows of the network lie where they would
+        without skipping, and so do the values of what is not skipped.
         """
         found = np.ones([-(-n // FINEST_VOXELS) for n in density.shape], dtype=np.bool_)
-        if skip_empty and (some := signal_cells(density, cell_voxels=FINEST_VOXELS)).any():
+        if (
+            skip_empty
+            and (some := signal_cells(density, cell_voxels=FINEST_VOXELS, ceiling=ceiling)).any()
+        ):
             found = some
-        box = [slice(int(k.min()), int(k.max()) + 1) for k in found.nonzero()]
+        step = edge // FINEST_VOXELS
+        box = [slice(int(k.min()) // step * step, int(k.max()) + 1) for k in found.nonzero()]
         cells = found[box[0], box[1], box[2]]
         for k in range(3):
-            firsts = range(0, cells.shape[k], edge // FINEST_VOXELS)
-            cells = np.logical_or.reduceat(cells, firsts, axis=k)
+            cells = np.logical_or.reduceat(cells, range(0, cells.shape[k], step), axis=k)
         z, y, x = (
             slice(part.start * FINEST_VOXELS, min(part.stop * FINEST_VOXELS, n))
             for part, n in zip(box, density.shape, strict=True)
@@ -209,7 +215,10 @@ def cheapest_tiling(signal: Signal, most_voxels: int) -> Tiling:
     """
     step = signal.edge
     lengths = [-(-n // step) for n in signal.shape]
-    edges = [range(1, 2) if n == 1 else range(2, min(n, LONGEST_EDGE // step) + 1) for n in lengths]
+    edges = [
+        range(1, 2) if n == 1 else range(2, min(n, max(LONGEST_EDGE // step, 2)) + 1)
+        for n in lengths
+    ]
     tilings = [
         Tiling(
             (z * step, y * step, x * step),

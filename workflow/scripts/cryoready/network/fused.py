@@ -30,7 +30,7 @@ def fused(network: SCUNet, *, loops: bool = True) -> SCUNet:
     """A copy of ``network`` for the CPU that returns the same values faster, without gradients.
 
     Numba compiles the loops at the first call, some 10 s, and keeps them beside the package or in
-    the user's cache folder. Without ``loops`` only the convolutions change.
+    the user's cache folder, if one can be written. Without ``loops`` only the convolutions change.
     """
     copy = deepcopy(network).eval()
     for parent in list(copy.modules()):

@@ -17,6 +17,15 @@ LANES = 16
 FAR = float32(-1e4)  # added to a score, leaves nothing of its exponential
 
 
+def _compiled(loop):
+    """``loop`` compiled when it is called, and kept on disk where a folder can be written."""
+    options = {"fastmath": True, "error_model": "numpy", "nogil": True}
+    try:
+        return njit(cache=True, **options)(loop)
+    except RuntimeError:  # Numba found no such folder
+        return njit(**options)(loop)
+
+
 def _value(stored):
     """A number of an array as float32: the bits of bfloat16 are its upper half."""
 
@@ -96,7 +105,7 @@ def _normalise(t, channels, out):
 def norm_loop(channels):
     """The loop of `VoxelNorm` over voxels ``first`` … ``last`` of (voxel, channel) arrays."""
 
-    @njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
+    @_compiled
     def loop(first, last, x, eps, gamma, beta, tau, out):
         values, scale = np.empty((LANES, channels), np.float32), np.empty(LANES, np.float32)
         for start in range(first, last, LANES):
@@ -124,7 +133,7 @@ def transformer_loop(window, channels, heads, hidden):
     """
     tokens, head = window**3, channels // heads
 
-    @njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
+    @_compiled
     def loop(first, last, x, shift, wq, bq, position, wo, bo, w1, b1, w2, b2, out):
         n, nz, ny, nx, _ = x.shape
         gz, gy, gx = nz // window, ny // window, nx // window
