@@ -25,6 +25,7 @@ from scipy.spatial import cKDTree
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
+from cryoready.core.fingerprint import fingerprint  # noqa: E402
 from cryoready.core.fourier import frequency_radius  # noqa: E402
 from cryoready.core.residues import residue_groups  # noqa: E402
 from cryoready.core.rotations import PROPER_ROTATIONS  # noqa: E402
@@ -51,6 +52,7 @@ from cryoready.report.views import (  # noqa: E402
 
 BUNDLED = ROOT / "resources" / "weights" / "v1" / "weights.safetensors"
 RESULTS = ROOT / "results" / "behaviour"
+CODE = fingerprint(ROOT / "workflow" / "scripts" / "enhance.py")
 DATA = Path(os.environ.get("CRYOREADY_DATA", ROOT / "data"))
 ENTRIES = pd.read_csv(DATA / "entries.tsv", sep="\t", keep_default_na=False).set_index("name")
 
@@ -94,7 +96,7 @@ class Weights:
         """The enhanced map on the grid of ``volume``."""
         settings = self.settings | ({"precision": precision} if precision else {})
         content = hashlib.sha256(volume.data.tobytes())
-        content.update(f"{volume.grid}{settings}{self.card.sha256}".encode())
+        content.update(f"{volume.grid}{settings}{self.card.sha256}{CODE}".encode())
         path = RESULTS / "cache" / f"{content.hexdigest()[:24]}.npy"
         if not path.exists():
             result = enhance_with(

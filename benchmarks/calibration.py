@@ -35,7 +35,7 @@ def parts(judged, network, precision):
     grid = spaced_grid(judged.volume.grid, 1.0)
     density = resample(judged.volume, grid).data
     scaled = 100 * density / intensity_scale(density)
-    done = enhance(judged.volume, network, settings=Settings(precision=precision))
+    done = enhance(judged.volume, network, settings=Settings(precision=precision, skip_empty=False))
     return done.network_volume, scaled.clip(0, 100), scaled.clip(-100, 0)
 
 

@@ -13,7 +13,6 @@ it is and once told to keep freed blocks (`MALLOC_` variables), which the workfl
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,12 @@ import torch
 from cryoready.core.boxes import blend_boxes, box_starts, cut_box
 from cryoready.core.volume import Volume
 from cryoready.density.normalise import intensity_scale, normalise
-from cryoready.enhance.devices import choose_device, choose_precision, keep_large_blocks
+from cryoready.enhance.devices import (
+    choose_device,
+    choose_precision,
+    keep_large_blocks,
+    peak_memory,
+)
 from cryoready.enhance.inference import enhance
 from cryoready.enhance.plan import Settings
 from cryoready.files.maps import read_map
@@ -123,7 +127,7 @@ def measured(task: dict) -> dict:
     return done | {
         "cpu_s": time.process_time() - before[0],
         "s": time.perf_counter() - before[1],
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": peak_memory([])["host"],
     }
 
 

@@ -4,18 +4,22 @@ import ctypes
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
+from torch import nn
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.network.fused import has_fused_transformers
 
 GB = 1e9
-# Peak of a forward pass per voxel of a batch at base width 32.
-TILE_BYTES = {"fp32": 3100, "bf16": 1250, "fp16": 1250}
+# Peak of a forward pass per voxel of a batch at base width 32, by PyTorch's and by fused layers.
+TILE_BYTES = {"fp32": 2000, "bf16": 1050, "fp16": 1050}
+FUSED_BYTES = {"fp32": 1000, "bf16": 600}
 # Interpreter and libraries; on a host with a GPU also its driver.
-BASE_BYTES = {"cpu": 450_000_000, "cuda": 3_000_000_000}
+BASE_BYTES = {"cpu": 600_000_000, "cuda": 3_000_000_000}
 MOST_TILE_BYTES = 2_500_000_000  # of a tile or a batch: larger ones gain nothing
 MOST_BATCH_VOXELS = {"cpu": 4 * 48**3, "cuda": 32 * 48**3}  # likewise
 
@@ -73,9 +77,10 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def voxel_bytes(width: int, precision: str) -> float:
-    """Memory that the network takes for each voxel of a batch."""
-    return TILE_BYTES[precision] * width / 32
+def voxel_bytes(network: nn.Module, width: int, precision: str) -> float:
+    """Memory that ``network`` takes for each voxel of a batch."""
+    each = FUSED_BYTES if has_fused_transformers(network) else TILE_BYTES
+    return each[precision] * width / 32
 
 
 def tile_budget(devices: Sequence[torch.device], arrays: int) -> int:
@@ -114,10 +119,20 @@ def forget_peak(devices: Sequence[torch.device]) -> None:
 
 def peak_memory(devices: Sequence[torch.device]) -> Memory:
     """Most memory in use: of the process ever, of the fullest GPU since `forget_peak`."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB
+    host = _host_peak() / GB
     gpus = [torch.cuda.max_memory_allocated(d) / GB for d in devices if d.type == "cuda"]
     return {"host": host} | ({"GPU": max(gpus)} if gpus else {})
+
+
+def _host_peak() -> int:
+    """Bytes. Linux counts the parent's memory in ``ru_maxrss``, but not in the status file."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def in_words(memory: Memory) -> str:

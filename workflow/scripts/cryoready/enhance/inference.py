@@ -123,7 +123,9 @@ def enhance(
         settings,
         devices,
         held=given + resampled * density.nbytes,
-        returning=given + density.nbytes + resampled * 2 * volume.data.nbytes,
+        returning=given
+        + density.nbytes * (1 if mask is None else 2)
+        + resampled * 2 * volume.data.nbytes,
         negatives=negatives,
         report=report,
     )

@@ -13,7 +13,7 @@ from cryoready.dataset.metadata import Metadata
 from cryoready.density.contour import default_contour, matching_contour
 from cryoready.density.masks import mask_from_atoms, mask_from_contour, soften
 from cryoready.density.resample import resample
-from cryoready.enhance.devices import in_words
+from cryoready.enhance.devices import in_words, peak_memory
 from cryoready.enhance.inference import Enhancement
 from cryoready.files.maps import read_layout, read_map, write_map
 from cryoready.files.models import read_model
@@ -116,6 +116,7 @@ def write_card(
     origin, contour = next((key, level) for key, level in levels.items() if level is not None)
     matching = matching_contour(seen, contour, result.volume.data)
     resolution = metadata.resolution
+    peak = {**result.peak, **peak_memory([])}  # of the host by now, the maps written
     layout, grid = result.layout, result.network_volume.grid
     tiling = layout.tiling
     card = {
@@ -141,7 +142,7 @@ def write_card(
         "seconds": round(result.seconds, 1),
         "peak memory, GB": {
             "expected": {place: round(size, 2) for place, size in result.expected.items()},
-            "measured": {place: round(size, 2) for place, size in result.peak.items()},
+            "measured": {place: round(size, 2) for place, size in peak.items()},
         },
         "sources": {role: file_sha256(file) for role, file in sorted(files.items())},
         "note": "A network modified this map. By EMDB's policy it is an additional map: "
@@ -156,7 +157,7 @@ def write_card(
         else ""
     )
     return (
-        f"done in {result.seconds:.0f} s with at most {in_words(result.peak)}; the input's "
+        f"done in {result.seconds:.0f} s with at most {in_words(peak)}; the input's "
         f"contour {contour:.4g} ({origin}) encloses the same volume as "
         f"{matching:.3g} in the enhanced map{advice}"
     )

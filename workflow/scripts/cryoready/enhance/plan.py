@@ -153,7 +153,7 @@ def make_plan(
     blending = held + density.nbytes + 4 * int(np.prod(signal.shape))
     sharing = STREAMS[devices[0].type]
     budget = tile_budget(devices, blending) / sharing
-    each = voxel_bytes(architecture.width, first.precision)
+    each = voxel_bytes(first.network, architecture.width, first.precision)
     if settings.preset == "default":
         layout = default_layout(signal, architecture, int(budget / each))
     else:

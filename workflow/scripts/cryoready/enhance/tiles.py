@@ -106,7 +106,7 @@ class Signal:
         """Find it in ``density`` (nz, ny, nx); everywhere if nothing is to be skipped.
 
         The region begins at a multiple of ``edge``: the windows of the network lie where they would
-        without skipping, and so do the values of what is not skipped.
+        without skipping.
         """
         found = np.ones([-(-n // FINEST_VOXELS) for n in density.shape], dtype=np.bool_)
         if (

@@ -44,6 +44,11 @@ def fused(network: SCUNet, *, loops: bool = True) -> SCUNet:
     return copy
 
 
+def has_fused_transformers(network: nn.Module) -> bool:
+    """Whether the transformers that need the most memory are fused."""
+    return any(isinstance(layer, _Transformer) for layer in network.modules())
+
+
 def _suits_norm(layer: VoxelNorm) -> bool:
     return layer.gamma.numel() <= MOST_CHANNELS[VoxelNorm] and layer.eps.unique().numel() == 1
 
