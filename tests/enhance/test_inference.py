@@ -295,11 +295,9 @@ def test_a_map_without_positive_voxels_is_refused():
 @pytest.mark.usefixtures("small_tiles")
 def test_reported_line_states_tiles_memory_and_time():
     lines = []
-    result = run(blobs((60, 72, 150)), Toy(architecture=VOXEL), report=lines.append)
+    run(blobs((60, 72, 150)), Toy(architecture=VOXEL), report=lines.append)
     assert lines[0].startswith("60x72x150 voxels of 1 Å: 3 tiles of 72x72x72 (0% of the map")
-    assert re.search(r"; needs about \d+\.\d GB \(host\) and less than two minutes$", lines[0])
-    assert 0.1 < result.peak["host"] < 100
-    assert 0.4 < result.expected["host"] < 5
+    assert re.search(r"; needs about \d+\.\d GB \(host\) and \d+ s$", lines[0])
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

@@ -27,7 +27,8 @@ from cryoready.network.scunet import Architecture
 
 LARGEST_DEVIATION = 2.0  # of 100, between lower and full precision
 STREAMS = {"cpu": 1, "cuda": 2}  # predictors that share a device
-LARGE_MAP = 30 * 48**3  # voxels: here a trial with 48³ costs little
+LARGE_MAP = 30 * 48**3  # voxels: here a trial of the precision with 48³ costs little
+TIMED_MAP = 8 * 48**3  # and here one of the time; 24³ take far longer a voxel than tiles do
 
 Report = Callable[[str], None]
 
@@ -100,7 +101,8 @@ class Plan:
         shape, tile = ("x".join(map(str, s)) for s in (density.shape, self.layout.tiling.shape))
         tiles = len(self.layout.corners)
         places = ", ".join(dict.fromkeys(str(predictor.device) for predictor in self.predictors))
-        duration = f"{self.seconds / 60:.0f} min" if self.seconds > 90 else "less than two minutes"
+        long = self.seconds > 120
+        duration = f"{self.seconds / 60:.0f} min" if long else f"{self.seconds:.0f} s"
         return (
             f"{shape} voxels of {spacing:g} Å: {tiles} tile{'s' * (tiles > 1)} of {tile} "
             f"({self.layout.skipped_share(density.shape):.0%} of the map is empty and skipped), "
@@ -148,7 +150,9 @@ def make_plan(
     )
     part = _fullest_part(density, signal) / np.float32(scale)
     exact = replace(first, precision="fp32", network=plain_on(network, devices[0]))
-    first, voxel_seconds = _tried(first, exact, part.clip(-1, 1))
+    first = _tried(first, exact, part.clip(-1, 1))
+    edge = architecture.multiple * (2 if density.size >= TIMED_MAP else 1)
+    voxel_seconds = _seconds(first, edge) / edge**3
 
     blending = held + density.nbytes + 4 * int(np.prod(signal.shape))
     sharing = STREAMS[devices[0].type]
@@ -187,14 +191,13 @@ def _fullest_part(density: FloatArray, signal: Signal) -> FloatArray:
     return cut_box(density, (z, y, x), signal.edge + 2 * around)[None]
 
 
-def _tried(predictor: Predictor, exact: Predictor, part: FloatArray) -> tuple[Predictor, float]:
-    """A predictor whose result suffices, and its seconds a voxel.
+def _tried(predictor: Predictor, exact: Predictor, part: FloatArray) -> Predictor:
+    """A predictor whose result suffices.
 
     It suffices if no voxel of ``part`` (1, n, n, n) differs by more than `LARGEST_DEVIATION` from
     that of ``exact``: the unchanged network in full precision.
     """
-    _prepare(predictor, part)
-    result, seconds = _timed(predictor, part)
+    result = _prepared(predictor, part)
     if predictor.precision != "fp32":
         deviation = float(np.abs(result - exact(part)).max())
         if not deviation <= LARGEST_DEVIATION:  # not a number, too
@@ -203,15 +206,14 @@ def _tried(predictor: Predictor, exact: Predictor, part: FloatArray) -> tuple[Pr
                 f"{deviation:.2g} of 100 (limit {LARGEST_DEVIATION:g}): the network runs in fp32"
             )
             predictor = replace(predictor, precision="fp32")
-            _prepare(predictor, part)
-            _, seconds = _timed(predictor, part)
-    return predictor, seconds / part.size
+            _prepared(predictor, part)
+    return predictor
 
 
-def _prepare(predictor: Predictor, part: FloatArray) -> None:
-    """The first pass, which compiles what has to be compiled."""
+def _prepared(predictor: Predictor, part: FloatArray) -> FloatArray:
+    """The result of the first pass, which compiles what has to be compiled."""
     try:
-        predictor(part)
+        return predictor(part)
     except RuntimeError as error:
         if type(error).__module__ not in ("torch._inductor.exc", "torch._dynamo.exc"):
             raise
@@ -222,6 +224,8 @@ def _prepare(predictor: Predictor, part: FloatArray) -> None:
         ) from error
 
 
-def _timed(predictor: Predictor, part: FloatArray) -> tuple[FloatArray, float]:
+def _seconds(predictor: Predictor, edge: int) -> float:
+    """For a tile of ``edge``³, all turns: measured with one."""
     started = time.monotonic()
-    return predictor(part), time.monotonic() - started
+    replace(predictor, turns=TURNS[0])(np.full((1, edge, edge, edge), 0.5, dtype=np.float32))
+    return (time.monotonic() - started) * len(predictor.turns)
