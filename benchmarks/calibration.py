@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from cryoready.core.volume import Volume
-from cryoready.dataset.catalogue import read_sheet
+from cryoready.dataset.sheet import read_sheet
 from cryoready.density.normalise import intensity_scale
 from cryoready.density.resample import resample, spaced_grid
 from cryoready.enhance.inference import enhance

@@ -9,7 +9,7 @@ import yaml
 
 from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import COLUMNS, ID_PATTERN, SPLITS
+from cryoready.dataset.sheet import COLUMNS, ID_PATTERN, SPLITS
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import read_sheet
 from cryoready.dataset.homologues import (
     E_VALUE,
     clusters,
@@ -16,6 +15,7 @@ from cryoready.dataset.homologues import (
     sequences,
     write_fasta,
 )
+from cryoready.dataset.sheet import read_sheet
 from cryoready.dataset.yardstick import read_yardstick
 from cryoready.files.models import read_model
 

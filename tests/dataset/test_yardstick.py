@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import ARCHIVE_PATTERN, PDB_PATTERN, Entry
+from cryoready.dataset.sheet import ARCHIVE_PATTERN, PDB_PATTERN, Entry
 from cryoready.dataset.yardstick import chosen, completed, read_yardstick
 
 YARDSTICK = read_yardstick(Path(__file__).parents[2] / "resources/benchmark/yardstick.tsv")

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from test_record import row, write_run
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import Entry
+from cryoready.dataset.sheet import Entry
 from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet
 from cryoready.report.model_card import write_model_card

@@ -23,7 +23,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherit
 from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
-from cryoready.dataset.catalogue import HALF_MAP_ID, locate, read_sheet
+from cryoready.dataset.sheet import HALF_MAP_ID, locate, read_sheet
 from cryoready.dataset.yardstick import completed, read_yardstick
 from cryoready.training.variants import PREFIX, ablation_runs, require_structures, run_config
 
@@ -58,7 +58,7 @@ def science(name):
 
 
 def source(wildcards):
-    """Where the files of an entry are, see `cryoready.dataset.catalogue.locate`.
+    """Where the files of an entry are, see `cryoready.dataset.sheet.locate`.
 
     `<id>_half_map_1` is the entry with that half-map in the place of its map.
     """

@@ -2,7 +2,7 @@
 import csv
 import re
 
-from cryoready.dataset.catalogue import SIMULATED
+from cryoready.dataset.sheet import SIMULATED
 from cryoready.dataset.metadata import read_metadata
 from cryoready.dataset.yardstick import chosen
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from cryoready.core.whole_files import written_whole
-from cryoready.dataset.catalogue import read_sheet
+from cryoready.dataset.sheet import read_sheet
 from cryoready.report.model_card import write_model_card
 from cryoready.training.record import Record
 from cryoready.training.release import check_sheet, release

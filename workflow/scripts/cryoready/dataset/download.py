@@ -25,8 +25,8 @@ from urllib3.exceptions import HTTPError as TransferError
 
 from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import ARCHIVE_PATTERN, PDB_PATTERN
 from cryoready.dataset.metadata import parse_metadata
+from cryoready.dataset.sheet import ARCHIVE_PATTERN, PDB_PATTERN
 
 Check = Callable[[Path], None]
 Kind = Literal["missing", "refused", "unreachable", "broken"]

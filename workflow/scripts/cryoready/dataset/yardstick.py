@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import Entry
+from cryoready.dataset.sheet import Entry
 
 
 def read_yardstick(path: Path) -> dict[str, Entry]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cryoready.dataset.catalogue import Entry
+from cryoready.dataset.sheet import Entry
 from cryoready.report.page import flat, render
 from cryoready.report.scores import BY_KEY
 from cryoready.training.record import SCORES, Record

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.catalogue import COLUMNS, Entry, check_id, locate, read_sheet
+from cryoready.dataset.sheet import COLUMNS, Entry, check_id, locate, read_sheet
 
 SHIPPED = Path(__file__).parents[2] / "config" / "entries.tsv"
 
@@ -373,7 +373,7 @@ def test_the_shipped_sheet(find):
 
 def test_the_module_is_light_enough_for_the_snakefile():
     code = (
-        "import sys; before = set(sys.modules); import cryoready.dataset.catalogue;"
+        "import sys; before = set(sys.modules); import cryoready.dataset.sheet;"
         "new = {m.partition('.')[0] for m in set(sys.modules) - before};"
         "print(*sorted(new - set(sys.stdlib_module_names)))"
     )
