@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-from cryoready.dataset.download import KINDS, download
+from cryoready.dataset.archive_files import fetch_file
 from step import step
 
 with step(snakemake) as report:
-    kind, archive = snakemake.params.kind, snakemake.config["archive"]
-    urls, check = KINDS[kind]
-    used = download(
-        urls(snakemake.params.key, archive[kind]),
-        Path(snakemake.output[0]),
-        check=check,
-        timeout=archive["timeout"],
-        retries=archive["retries"],
-    )
-    report(f"{snakemake.output[0]}: from {used}")
+    kind, config = snakemake.params.kind, snakemake.config
+    path, cache = Path(snakemake.output[0]), Path(config["cache"])
+    brought = fetch_file(kind, snakemake.params.key, path, config["archive"], cache=cache)
+    report(f"{path}: {brought.fetched / 1e6:.1f} MB from {brought.url}")

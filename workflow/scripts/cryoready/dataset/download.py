@@ -1,83 +1,58 @@
-"""Fetch a file of EMDB or the PDB from the first mirror that gives a whole one.
+"""Bring a file from the first mirror that gives a whole one.
 
-A file appears under its final name only when it is complete and checked; until then it has a
-temporary name beside it, which does not outlive a failure.
+A file appears under its final name only when it is complete and checked. A transfer that broke off
+leaves a part beside it (``.<name>.part``), which the next attempt or the next run continues.
 """
 
-import contextlib
-import gzip
-import os
+import errno
 import random
-import shutil
-import struct
-import sys
 import time
-import uuid
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import requests
-from tqdm import tqdm
-from urllib3.exceptions import HTTPError as TransferError
+from filelock import BaseFileLock, FileLock, Timeout
 
-from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.metadata import parse_metadata
-from cryoready.dataset.sheet import ARCHIVE_PATTERN, PDB_PATTERN
+from cryoready.core.whole_files import file_sha256
+from cryoready.dataset.sheet import ARCHIVE_PATTERN
+from cryoready.dataset.transfer import MirrorError, NoSpaceError, Transfer, is_html
 
 Check = Callable[[Path], None]
-Kind = Literal["missing", "refused", "unreachable", "broken"]
 
-CONNECT_SECONDS = 10.0  # at most, to connect: a firewall that swallows packets costs this each time
-CHUNK_BYTES = 1 << 20
-HEAD_BYTES = 1 << 16  # of a file's content: enough for an MRC header or the start of an mmCIF
-MRC_HEADER_BYTES = 1024
-MRC_MODE_BYTES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}  # MRC2014, bytes per voxel
-# "identity": what arrives is the file itself, so its length can be compared with Content-Length.
-HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"cryoready/{__version__}"}
+MOST_BYTES = 64e9  # of any file: a map of 2500³ voxels
+WORTHWHILE = 1 << 16  # bytes: an address that gave so much more before it broke off is asked again
+POLL_SECONDS = 0.1
+MOST_PAUSE = 300.0  # s between two rounds, before the randomness
 
 
-class _MirrorError(Exception):
-    """One mirror did not give the file; asking it again is useless if ``final``."""
+class Unreachable(CryoreadyError):
+    """Not to be had now (network, server, disk); trying again later may help."""
 
-    def __init__(self, kind: Kind, reason: str):
-        super().__init__(reason)
-        self.kind = kind
-        self.final = kind in ("missing", "refused")
+    temporary = True
 
 
-def map_urls(emdb_id: str, mirrors: Sequence[str]) -> list[str]:
-    """Addresses of the primary map below roots that hold EMDB's ``structures/``."""
-    if not ARCHIVE_PATTERN.fullmatch(emdb_id):
-        raise CryoreadyError(f"{emdb_id!r} is not an archive id: EMD- and 4 or 5 digits")
-    name = f"{emdb_id.lower().replace('-', '_')}.map.gz"
-    return [f"{root.rstrip('/')}/structures/{emdb_id}/map/{name}" for root in mirrors]
+@dataclass(frozen=True)
+class Download:
+    """What `download` brought.
 
-
-def metadata_urls(emdb_id: str, mirrors: Sequence[str]) -> list[str]:
-    """Addresses of the per-entry JSON below roots of EMDB's REST interface (``…/emdb/api``)."""
-    if not ARCHIVE_PATTERN.fullmatch(emdb_id):
-        raise CryoreadyError(f"{emdb_id!r} is not an archive id: EMD- and 4 or 5 digits")
-    return [f"{root.rstrip('/')}/entry/{emdb_id}" for root in mirrors]
-
-
-def model_urls(pdb_id: str, mirrors: Sequence[str]) -> list[str]:
-    """Addresses of the mmCIF file of a PDB entry.
-
-    A mirror is a root that holds the PDB's ``divided/mmCIF/`` or, where files lie otherwise, an
-    address with ``{id}`` in the place of the lower-case PDB id.
+    Parameters
+    ----------
+    url
+        address that gave the file, None if it was there already.
+    fetched
+        bytes that came over the network, those of failed attempts included.
+    sha256
+        of the file, in hexadecimal.
     """
-    if not PDB_PATTERN.fullmatch(pdb_id):
-        raise CryoreadyError(f"{pdb_id!r} is not a PDB id: a digit and 3 letters or digits (5NI1)")
-    key = pdb_id.lower()
-    divided = f"divided/mmCIF/{key[1:3]}/{key}.cif.gz"
-    return [
-        root.replace("{id}", key) if "{id}" in root else f"{root.rstrip('/')}/{divided}"
-        for root in mirrors
-    ]
+
+    url: str | None
+    fetched: int
+    sha256: str
 
 
 def download(
@@ -85,139 +60,185 @@ def download(
     destination: Path,
     *,
     check: Check,
+    sha256: str | None = None,
+    cache: Path | None = None,
+    connections: int = 2,
     timeout: float = 60.0,
     retries: int = 3,
     pause: float = 2.0,
-) -> str:
-    """Bring one file to ``destination`` and return the address that gave it.
+    slowest: float = 1000.0,
+    most_bytes: float = MOST_BYTES,
+) -> Download:
+    """Bring one file to ``destination`` unless it is there, whole and valid.
+
+    Processes that want the same file wait for the first of them.
 
     Parameters
     ----------
     urls
-        addresses of the same file, asked in this order.
+        addresses of the same file, asked in this order; first the one a part is from.
     destination
         final path; its folder is made.
     check
         raises `CryoreadyError` (without a path in it) if a file is not what was wanted.
+    sha256
+        that the file must have, in hexadecimal.
+    cache, connections
+        folder, and how many transfers run at a time in all processes that give the same folder;
+        None: without such a limit.
     timeout
         seconds without a sign of the server before it is given up.
     retries
-        rounds over all mirrors after the first.
+        rounds over all mirrors after the first. A mirror that broke off in mid-file is asked at
+        once for the rest, as often as it gives more of it.
     pause
-        seconds before the first further round, doubled before each next one, ±50 % at random.
+        seconds before the first further round, doubled before each next one (up to 5 min), ±50 %
+        at random;
+        longer if the servers ask for it (``Retry-After``).
+    slowest
+        bytes/s, averaged over ``timeout``; less counts as no answer.
+    most_bytes
+        of the file as it comes; a larger one is refused.
 
     Raises
     ------
+    Unreachable
+        if it may be had later: the network or a server fails, a transfer broke off, the disk is
+        full.
     CryoreadyError
-        if no mirror has the entry, none can be reached, none gives a whole and valid file, or the
-        disk is full. Nothing is left behind.
+        if no mirror that can be reached has the entry, or what they have is not what was wanted.
     """
     if not urls:
-        raise CryoreadyError(f"no mirror to fetch {destination.name} from: configure at least one")
-    part = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    failures: dict[str, _MirrorError] = {}
+        raise Unreachable(f"no mirror to fetch {destination.name} from: configure at least one")
+    transfer = Transfer(destination, timeout=timeout, slowest=slowest, most_bytes=most_bytes)
+
+    def valid(path: Path) -> str:
+        check(path)
+        found = file_sha256(path)
+        if sha256 not in (None, found):
+            raise CryoreadyError(f"not the file that was wanted: SHA-256 {found}, not {sha256}")
+        return found
+
+    slot = partial(_slot, cache, connections)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with requests.Session() as session:
-            for url in _turns(urls, failures, retries, pause):
-                try:
-                    _fetch(session, url, part, timeout)
-                    _verify(part, check)
-                except _MirrorError as failure:
-                    failures[url] = failure
-                else:
-                    part.replace(destination)
-                    return url
+        with _alone(destination.with_name(f".{destination.name}.lock")):
+            if found := _present(destination, valid):
+                return Download(None, 0, found)
+            return _bring(urls, destination, transfer, valid, slot, retries=retries, pause=pause)
+    except NoSpaceError as error:
+        raise Unreachable(str(error)) from error
     except OSError as error:
-        place = error.filename or destination.parent
-        reason = error.strerror or error
-        raise CryoreadyError(f"cannot write {destination}: {reason} ({place})") from error
-    finally:
-        with contextlib.suppress(OSError):  # it would hide the error that led here
-            part.unlink()
-    raise _explain(destination, failures)
+        if error.errno == errno.ENOSPC:
+            transfer.drop()
+        place, reason = error.filename or destination.parent, error.strerror or error
+        raise Unreachable(
+            f"cannot write {destination}: {reason} ({place}); make room or give leave to write "
+            "there, or choose another folder with the setting `cache`"
+        ) from error
+
+
+def _bring(
+    urls: Sequence[str],
+    destination: Path,
+    transfer: Transfer,
+    valid: Callable[[Path], str],
+    slot: Callable[[], AbstractContextManager[None]],
+    *,
+    retries: int,
+    pause: float,
+) -> Download:
+    """Ask one address after the other until one gives a valid file."""
+    origin = transfer.origin[0] if transfer.origin else None
+    failures: dict[str, MirrorError] = {}
+    with requests.Session() as session:
+        for url in _turns(sorted(urls, key=lambda u: u != origin), failures, retries, pause):
+            before = transfer.size
+            try:
+                with slot():
+                    transfer.bring(session, url)
+                found = _accept(transfer, valid)
+            except MirrorError as failure:
+                failure.gained = transfer.size - before
+                failures[url] = failure
+            else:
+                transfer.finish(destination)
+                return Download(url, transfer.fetched, found)
+    raise _explain(destination, failures, transfer.size)
 
 
 def _turns(
-    urls: Sequence[str], failures: Mapping[str, _MirrorError], retries: int, pause: float
+    urls: Sequence[str], failures: Mapping[str, MirrorError], retries: int, pause: float
 ) -> Iterator[str]:
-    """The next address to ask, round after round; waits between rounds."""
+    """The next address to ask, round after round; waits between rounds and as long as asked to."""
     for attempt in range(retries + 1):
         hopeful = [url for url in urls if url not in failures or not failures[url].final]
         if attempt and hopeful:
-            time.sleep(pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-        yield from hopeful
+            time.sleep(min(pause * 2 ** (attempt - 1), MOST_PAUSE) * random.uniform(0.5, 1.5))
+        for url in sorted(hopeful, key=lambda u: failures[u].ready if u in failures else 0.0):
+            if url in failures and (wait := failures[url].ready - time.monotonic()) > 0:
+                time.sleep(wait)
+            yield url
+            while failures[url].gained >= WORTHWHILE:
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                yield url
 
 
-def _fetch(session: requests.Session, url: str, part: Path, timeout: float) -> None:
-    """Write what one address gives; `_MirrorError` if it gives nothing or not all of it."""
-    limits = (min(timeout, CONNECT_SECONDS), timeout)
+def _accept(transfer: Transfer, valid: Callable[[Path], str]) -> str:
+    """SHA-256 of a complete part; one that is not valid is removed, a fault of its mirror."""
     try:
-        with session.get(url, stream=True, timeout=limits, headers=HEADERS) as response:
-            _check_status(response)
-            _save(response, part, name=urlsplit(url).path.rpartition("/")[2])
-    except requests.exceptions.SSLError as error:
-        raise _MirrorError("broken", "its TLS certificate is not accepted") from error
-    except requests.exceptions.ProxyError as error:
-        raise _MirrorError("unreachable", "no connection through the proxy") from error
-    except requests.exceptions.ConnectionError as error:
-        raise _MirrorError("unreachable", "no connection") from error
-    except requests.exceptions.Timeout as error:
-        raise _MirrorError("broken", f"no answer within {timeout:g} s") from error
-    except requests.exceptions.RequestException as error:
-        raise _MirrorError("refused", " ".join(str(error).split())) from error
-    except TransferError as error:
-        raise _MirrorError("broken", "the transfer broke off") from error
-
-
-def _check_status(response: requests.Response) -> None:
-    """Only 200 brings a file; 404 and 410 say that there is none."""
-    status = response.status_code
-    if status == 200:
-        return
-    temporary = status >= 500 or status in (408, 425, 429)
-    kind: Kind = "missing" if status in (404, 410) else "broken" if temporary else "refused"
-    raise _MirrorError(kind, f"HTTP {status} {response.reason or ''}".strip())
-
-
-def _save(response: requests.Response, part: Path, *, name: str) -> None:
-    """Stream the body into ``part``, having compared its length with the free disk space.
-
-    A ``.gz`` file is kept as it comes, even if the server calls its compression an encoding.
-    """
-    header = response.headers.get("Content-Length", "")
-    length = int(header) if header.isdecimal() else None
-    free = shutil.disk_usage(part.parent).free
-    if length is not None and length > free:
-        raise CryoreadyError(
-            f"not enough disk space in {part.parent}: {name} has {length / 1e6:.1f} MB, "
-            f"{free / 1e6:.1f} MB are free"
-        )
-    chunks = response.raw.stream(CHUNK_BYTES, decode_content=not name.endswith(".gz"))
-    every = 0.2 if sys.stderr.isatty() else 30.0  # s; a log file needs fewer lines than a screen
-    with (
-        open(part, "wb") as file,
-        tqdm(total=length, desc=name, unit="B", unit_scale=True, mininterval=every) as bar,
-    ):
-        for chunk in chunks:
-            file.write(chunk)
-            bar.update(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
-    received = response.raw.tell()
-    if length is not None and received != length:
-        raise _MirrorError("broken", f"the transfer broke off ({received} of {length} bytes)")
-
-
-def _verify(part: Path, check: Check) -> None:
-    """A file that fails its check is a fault of the mirror it came from."""
-    try:
-        check(part)
+        return valid(transfer.part)
     except CryoreadyError as error:
-        raise _MirrorError("broken", str(error)) from error
+        # a page is one of a sign-in or of maintenance
+        passing = is_html(transfer.part) or not transfer.length_known
+        transfer.drop()
+        raise MirrorError("broken" if passing else "unfit", str(error)) from error
 
 
-def _explain(destination: Path, failures: Mapping[str, _MirrorError]) -> CryoreadyError:
+def _present(path: Path, valid: Callable[[Path], str]) -> str | None:
+    """SHA-256 of a file that is there and valid."""
+    try:
+        return valid(path) if path.is_file() else None
+    except CryoreadyError:
+        return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock file, which a killed process lets go by itself."""
+    with FileLock(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # who waits for it notices, and makes a new one
+
+
+@contextmanager
+def _slot(cache: Path | None, connections: int) -> Iterator[None]:
+    """One of ``connections`` lock files in the cache, as soon as one is free."""
+    if cache is None:
+        yield
+        return
+    locks = [FileLock(cache / ".slots" / f"{k}.lock") for k in range(connections)]
+    while (held := _first_free(locks)) is None:
+        time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        Path(held.lock_file).unlink(missing_ok=True)
+        held.release()
+
+
+def _first_free(locks: Iterable[BaseFileLock]) -> BaseFileLock | None:
+    """The first lock that can be had at once, now held."""
+    for lock in locks:
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+            return lock
+    return None
+
+
+def _explain(destination: Path, failures: Mapping[str, MirrorError], kept: int) -> CryoreadyError:
     """One line on why no mirror gave the file, and what to do about it."""
     kinds = {failure.kind for failure in failures.values()}
     name = destination.name
@@ -226,16 +247,23 @@ def _explain(destination: Path, failures: Mapping[str, _MirrorError]) -> Cryorea
         path = urlsplit(next(iter(failures))).path
         return CryoreadyError(
             f"no such entry: none of the mirrors ({hosts}) has {path} for {destination}; check the "
-            "id, the entry may also be on hold or withdrawn"
+            "id (it may also be on hold or withdrawn) and the addresses of the setting `archive`"
         )
     if kinds == {"unreachable"}:
-        return CryoreadyError(
+        return Unreachable(
             f"cannot reach {hosts} for {name}: are you offline? Check the network and the proxy "
             f"settings (HTTPS_PROXY, NO_PROXY), or bring {_by_hand(destination)}"
         )
     reasons = "; ".join(dict.fromkeys(f"{_host(url)}: {f}" for url, f in failures.items()))
-    return CryoreadyError(
-        f"cannot download {name}: {reasons}; try again later, or bring {_by_hand(destination)}"
+    if kinds <= {"missing", "unfit", "unreachable"}:  # a mirror that is down does not keep it open
+        return CryoreadyError(
+            f"no mirror has {name} as it should be: {reasons}; leave the entry out, or bring "
+            f"{_by_hand(destination)}"
+        )
+    rest = f" ({kept / 1e6:.1f} MB are kept, the rest is fetched then)" if kept else ""
+    return Unreachable(
+        f"cannot download {name}: {reasons}; try again later{rest}, or bring "
+        f"{_by_hand(destination)}"
     )
 
 
@@ -250,81 +278,3 @@ def _by_hand(destination: Path) -> str:
 def _host(url: str) -> str:
     """Host and port of an address, without a user's name and password."""
     return urlsplit(url).netloc.rpartition("@")[2] or url
-
-
-def check_map_file(path: Path) -> None:
-    """A whole gzip file whose content is a whole MRC/CCP4 map; `CryoreadyError` otherwise."""
-    head, size = _read_gzip(path, "a map")
-    needed = _mrc_bytes(head)
-    if needed is None:
-        raise CryoreadyError("not a map: its content does not start with an MRC header")
-    if size < needed:
-        raise CryoreadyError(f"an incomplete map: {size} of {needed} bytes")
-
-
-def check_model_file(path: Path) -> None:
-    """A whole gzip file whose content is mmCIF; `CryoreadyError` otherwise."""
-    head, _ = _read_gzip(path, "a model")
-    lines = (line.strip() for line in head.splitlines())
-    first = next((line for line in lines if line and not line.startswith(b"#")), b"")
-    if not first.lower().startswith(b"data_"):
-        raise CryoreadyError("not an mmCIF model: its content does not start with 'data_'")
-
-
-def check_metadata_file(path: Path) -> None:
-    """EMDB's JSON of one entry; `CryoreadyError` otherwise."""
-    content = path.read_bytes()
-    if _is_html(content[:HEAD_BYTES]):
-        raise CryoreadyError("an HTML page instead of the metadata")
-    if parse_metadata(content).emdb_id is None:
-        raise CryoreadyError("not EMDB's JSON of an entry: 'emdb_id' is missing")
-
-
-def _read_gzip(path: Path, what: str) -> tuple[bytes, int]:
-    """The start of a gzip file's content and its length in bytes, read to the last checksum."""
-    with open(path, "rb") as file:
-        start = file.read(HEAD_BYTES)
-    if not start:
-        raise CryoreadyError(f"an empty file instead of {what}")
-    if _is_html(start):
-        raise CryoreadyError(f"an HTML page instead of {what}")
-    if not start.startswith(b"\x1f\x8b"):
-        raise CryoreadyError(f"not gzip-compressed, as {what} of the archive is")
-    try:
-        with gzip.open(path, "rb") as content:
-            head = content.read(HEAD_BYTES)
-            size = len(head)
-            while chunk := content.read(CHUNK_BYTES):
-                size += len(chunk)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CryoreadyError(f"a damaged or incomplete gzip file ({error})") from error
-    return head, size
-
-
-def _is_html(start: bytes) -> bool:
-    """Whether a file starts as a web page does (a sign-in, an error or a maintenance page)."""
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return text.startswith((b"<!doctype html", b"<html"))
-
-
-def _mrc_bytes(head: bytes) -> int | None:
-    """Bytes that an MRC file with this header has at least, None if it is no such header.
-
-    Header and voxels; the extended header is left out, old files do not always state it truly.
-    Without the word MAP at byte 208 (files before MRC2000) the sizes alone must be plausible.
-    """
-    if len(head) < MRC_HEADER_BYTES:
-        return None
-    for order in "<>":
-        nx, ny, nz, mode = struct.unpack(f"{order}4i", head[:16])
-        if all(0 < n <= 100_000 for n in (nx, ny, nz)) and mode in MRC_MODE_BYTES:
-            return MRC_HEADER_BYTES + nx * ny * nz * MRC_MODE_BYTES[mode]
-    return MRC_HEADER_BYTES if head[208:212] in (b"MAP ", b"MAP\0") else None
-
-
-#: What the archives offer: where a file is, and how to tell that it is whole.
-KINDS: dict[str, tuple[Callable[[str, Sequence[str]], list[str]], Check]] = {
-    "maps": (map_urls, check_map_file),
-    "metadata": (metadata_urls, check_metadata_file),
-    "models": (model_urls, check_model_file),
-}
