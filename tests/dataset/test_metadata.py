@@ -5,78 +5,20 @@ import operator
 from pathlib import Path
 
 import pytest
+from made_up import bare
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.metadata import Metadata, parse_metadata, read_metadata
+from cryoready.dataset.metadata import (
+    Metadata,
+    extract_metadata,
+    parse_metadata,
+    read_metadata,
+)
 
 EMBEDDED = Path(__file__).parents[2] / "resources" / "EMD-3488" / "metadata.json"
 
-# The answer of EMDB for EMD-25107, cut to some of its fields, as kept in the tests of EMDB's sfftk
-# (github.com/emdb-empiar/sfftk, sfftk/unittests/test_notes.py).
-EMD_25107 = {
-    "_id": "63428043d79f4542945d5036",
-    "admin": {
-        "current_status": {"code": {"valueOf_": "REL"}, "date": "2022-10-12T00:00:00"},
-        "title": "Lassa virus glycoprotein construct(Josiah GPCysR4) recovered from GPC-I53-50 "
-        "nanoparticle by localized reconstruction",
-    },
-    "crossreferences": {
-        "pdb_list": {
-            "pdb_reference": [
-                {
-                    "instance_type": "pdb_reference",
-                    "pdb_id": "7sgd",
-                    "relationship": {"in_frame": "FULLOVERLAP"},
-                }
-            ]
-        },
-    },
-    "emdb_id": "EMD-25107",
-    "interpretation": {
-        "half_map_list": {
-            "half_map": [
-                {
-                    "contour_list": {"contour": [{"primary": True, "source": "AUTHOR"}]},
-                    "file": f"emd_25107_half_map_{k}.map.gz",
-                    "instance_type": "half_map",
-                }
-                for k in (1, 2)
-            ]
-        },
-        "segmentation_list": {"segmentation": [{"file": "emd_25107_msk_1.map"}]},
-    },
-    "map": {
-        "contour_list": {
-            "contour": [
-                {"instance_type": "contour", "level": 0.02, "primary": True, "source": "AUTHOR"}
-            ]
-        },
-        "file": "emd_25107.map.gz",
-        "pixel_spacing": {axis: {"units": "Å", "valueOf_": "1.03"} for axis in "xyz"},
-    },
-    "structure_determination_list": {
-        "structure_determination": [
-            {
-                "aggregation_state": "particle",
-                "image_processing": [
-                    {
-                        "final_reconstruction": {
-                            "resolution": {
-                                "res_type": "BY AUTHOR",
-                                "units": "Å",
-                                "valueOf_": "3.97",
-                            },
-                            "resolution_method": "FSC 0.143 CUT-OFF",
-                        },
-                        "image_processing_id": 1,
-                        "instance_type": "singleparticle_processing",
-                    }
-                ],
-                "method": "singleParticle",
-            }
-        ]
-    },
-}
+SEARCH = Path(__file__).parents[1] / "data" / "emdb" / "search.json"
+EMD_25107, EMD_3488 = json.loads(SEARCH.read_text(encoding="utf-8"))
 
 
 def parse(entry):
@@ -86,13 +28,35 @@ def parse(entry):
 def test_an_entry_as_emdb_gives_it():
     assert parse(EMD_25107) == Metadata(
         emdb_id="EMD-25107",
-        title=EMD_25107["admin"]["title"],
+        title="Lassa virus glycoprotein construct(Josiah GPCysR4) recovered from GPC-I53-50 "
+        "nanoparticle by localized reconstruction",
         method="singleParticle",
         resolution=3.97,
         contour=0.02,
         pdb_ids=("7sgd",),
         half_map_names=("emd_25107_half_map_1.map.gz", "emd_25107_half_map_2.map.gz"),
+        status="REL",
+        released="2022-10-12",
+        box=(220, 220, 220),
+        voxel_size=1.03,
     )
+
+
+def test_what_an_entry_does_not_say_is_none():
+    assert parse(EMD_3488) == Metadata(
+        emdb_id="EMD-3488",
+        title="Cryo-EM structure of haemoglobin at 3.2 Å determined with the Volta phase plate",
+        method="singleParticle",
+        resolution=3.2,
+        contour=0.09,
+        pdb_ids=("5ni1",),
+        box=(100, 100, 100),
+        voxel_size=1.05,
+    )
+
+
+def test_an_entry_that_is_parsed_already():
+    assert extract_metadata(EMD_25107) == parse(EMD_25107)
 
 
 def test_the_embedded_entry():
@@ -126,22 +90,15 @@ def test_any_part_may_be_missing_or_strange(value):
         if path[0] != "structure_determination_list":
             assert (metadata.resolution, metadata.method) == (3.97, "singleParticle")
         if path[0] != "map":
-            assert metadata.contour == 0.02
+            assert (metadata.contour, metadata.box, metadata.voxel_size) == (0.02, (220,) * 3, 1.03)
+        if path[0] != "admin":
+            assert (metadata.status, metadata.released) == ("REL", "2022-10-12")
         if path[0] != "crossreferences":
             assert metadata.pdb_ids == ("7sgd",)
 
 
 def test_an_empty_entry():
     assert parse({}) == Metadata()
-
-
-def bare(node):
-    """The document with every list of one replaced by what is in it."""
-    if isinstance(node, dict):
-        return {key: bare(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return bare(node[0]) if len(node) == 1 else [bare(item) for item in node]
-    return node
 
 
 def test_a_list_of_one_may_be_a_bare_object():
@@ -170,6 +127,74 @@ def test_an_impossible_resolution_is_none(text):
     (determination,) = entry["structure_determination_list"]["structure_determination"]
     determination["image_processing"][0]["final_reconstruction"]["resolution"]["valueOf_"] = text
     assert parse(entry).resolution is None
+
+
+def reference(pdb_id, frame=None):
+    return {"pdb_id": pdb_id} | ({"relationship": {"in_frame": frame}} if frame else {})
+
+
+@pytest.mark.parametrize(
+    ("references", "pdb_ids"),
+    [
+        # EMDB's three words (its schema 3.0, pdb_reference), and none at all
+        (
+            [
+                reference("1aaa", "PARTIALOVERLAP"),
+                reference("1bbb", "NOOVERLAP"),
+                reference("1ccc"),
+                reference("1ddd", "FULLOVERLAP"),
+                reference("1eee", "FULLOVERLAP"),
+            ],
+            ("1ddd", "1eee", "1aaa", "1ccc"),
+        ),
+        ([reference("1aaa", "NOOVERLAP")], ()),
+        ([reference("1AAA"), reference("1bbb", "fulloverlap")], ("1bbb", "1aaa")),
+        (
+            [reference("1aaa"), reference("1bbb"), reference("1aaa", "FULLOVERLAP")],
+            ("1aaa", "1bbb"),
+        ),
+        ([reference("1aaa", "OTHER"), reference("1bbb", {"x": 1})], ("1aaa", "1bbb")),
+    ],
+)
+def test_models_in_the_frame_of_the_map_come_first(references, pdb_ids):
+    entry = {"crossreferences": {"pdb_list": {"pdb_reference": references}}}
+    assert parse(entry).pdb_ids == pdb_ids
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "box"),
+    [
+        ({"col": 90, "row": 80, "sec": 70}, (70, 80, 90)),
+        ({"col": "90", "row": "80", "sec": "70"}, (70, 80, 90)),
+        ({"col": 90, "row": 80}, None),
+        ({"col": 90, "row": 80, "sec": 0}, None),
+        ({"col": 90, "row": 80, "sec": -70}, None),
+        ({"col": 90, "row": 80, "sec": "unknown"}, None),
+    ],
+)
+def test_the_box_is_in_the_order_of_the_axes(dimensions, box):
+    assert parse({"map": {"dimensions": dimensions}}).box == box
+
+
+@pytest.mark.parametrize(
+    ("text", "released"),
+    [
+        ("2022-10-12T00:00:00", "2022-10-12"),
+        ("2022-10-12T00:00:00Z", "2022-10-12"),
+        ("2011-04-21", "2011-04-21"),  # as older answers have it
+        ("2022-13-12T00:00:00", None),
+        ("soon", None),
+        (20221012, None),
+    ],
+)
+def test_the_day_of_the_release(text, released):
+    entry = {"admin": {"key_dates": {"deposition": "2001-01-01", "map_release": text}}}
+    assert parse(entry).released == released
+
+
+@pytest.mark.parametrize("text", ["0", "-1.05", "nan", None, True])
+def test_an_impossible_voxel_size_is_none(text):
+    assert parse({"map": {"pixel_spacing": {"x": {"valueOf_": text}}}}).voxel_size is None
 
 
 def test_names_that_could_lead_elsewhere_are_left_out():

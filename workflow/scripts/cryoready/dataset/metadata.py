@@ -6,21 +6,28 @@ and seen in the answer for EMD-25107 that EMDB keeps in the tests of github.com/
 
     emdb_id                                                  "EMD-25107"
     admin.title                                              text
+    admin.current_status.code.valueOf_                       "REL"
+    admin.key_dates.map_release                              "2022-10-12T00:00:00"
     structure_determination_list.structure_determination[]
         .method                                              "singleParticle"
         .image_processing[].final_reconstruction.resolution.valueOf_    "3.97" (Å, as text)
     map.contour_list.contour[]                               level (number), primary (true|false)
+    map.dimensions.sec, .row, .col                           220 (voxels)
+    map.pixel_spacing.x.valueOf_                             "1.03" (Å, as text)
     crossreferences.pdb_list.pdb_reference[].pdb_id          "7sgd"
+        .relationship.in_frame                               "FULLOVERLAP"
     interpretation.half_map_list.half_map[].file             "emd_25107_half_map_1.map.gz"
 
 A list of one is sometimes a bare object, and any level may be null or missing.
 """
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +54,18 @@ class Metadata:
     contour
         level recommended for display, in the units of the map.
     pdb_ids
-        fitted models, lower case, in the entry's order.
+        fitted models, lower case: those fully in the frame of the map first, else in the entry's
+        order; models that do not overlap with the map are left out.
     half_map_names
         names of the half-maps' files below ``other/`` of the entry, sorted: 1, 2.
+    status
+        EMDB's word for it ("REL": released, "HPUB": held until it is published, "OBS": withdrawn).
+    released
+        day of the map's release, ISO: "2022-10-12".
+    box
+        (sections, rows, columns) of the map as filed, voxels.
+    voxel_size
+        Å, along x.
     """
 
     emdb_id: str | None = None
@@ -59,6 +75,10 @@ class Metadata:
     contour: float | None = None
     pdb_ids: tuple[str, ...] = ()
     half_map_names: tuple[str, ...] = ()
+    status: str | None = None
+    released: str | None = None
+    box: tuple[int, int, int] | None = None
+    voxel_size: float | None = None
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -84,11 +104,15 @@ def parse_metadata(content: bytes) -> Metadata:
         raise CryoreadyError(f"not EMDB's JSON: {' '.join(str(error).split())}") from error
     if not isinstance(entry, dict):
         raise CryoreadyError(f"not EMDB's JSON: a {type(entry).__name__} instead of an object")
+    return extract_metadata(entry)
+
+
+def extract_metadata(entry: Mapping[str, Any]) -> Metadata:
+    """Metadata from an entry that is parsed already; whatever it holds, this is no error."""
     determination = ("structure_determination_list", "structure_determination")
     reconstruction = (*determination, "image_processing", "final_reconstruction")
     resolutions = _numbers(entry, *reconstruction, "resolution", "valueOf_")
-    models = _texts(entry, "crossreferences", "pdb_list", "pdb_reference", "pdb_id")
-    pdb_ids = (text.lower() for text in models)
+    spacings = _numbers(entry, "map", "pixel_spacing", "x", "valueOf_")
     half_maps = _texts(entry, "interpretation", "half_map_list", "half_map", "file")
     return Metadata(
         emdb_id=next(_texts(entry, "emdb_id"), None),
@@ -96,12 +120,40 @@ def parse_metadata(content: bytes) -> Metadata:
         method=next(_texts(entry, *determination, "method"), None),
         resolution=next((value for value in resolutions if value > 0), None),
         contour=_contour(entry),
-        pdb_ids=tuple(dict.fromkeys(filter(_PDB_ID.fullmatch, pdb_ids))),
+        pdb_ids=_pdb_ids(entry),
         half_map_names=tuple(sorted(set(filter(_HALF_MAP_NAME.fullmatch, half_maps)))),
+        status=next(_texts(entry, "admin", "current_status", "code", "valueOf_"), None),
+        released=next(_days(entry, "admin", "key_dates", "map_release"), None),
+        box=_box(entry),
+        voxel_size=next((value for value in spacings if value > 0), None),
     )
 
 
-def _contour(entry: dict[str, Any]) -> float | None:
+def _pdb_ids(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Models in the frame of the map; a name that is no PDB id is left out.
+
+    EMDB's words are FULLOVERLAP, PARTIALOVERLAP and NOOVERLAP; where it says none, the model may
+    well fit, so it stands with the partial ones.
+    """
+    partial: dict[str, bool] = {}
+    for reference in _values(entry, "crossreferences", "pdb_list", "pdb_reference"):
+        pdb_id = next(_texts(reference, "pdb_id"), "").lower()
+        frame = next(_texts(reference, "relationship", "in_frame"), "").upper()
+        if _PDB_ID.fullmatch(pdb_id) and frame != "NOOVERLAP":
+            partial[pdb_id] = partial.get(pdb_id, True) and frame != "FULLOVERLAP"
+    return tuple(sorted(partial, key=partial.__getitem__))
+
+
+def _box(entry: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Voxels along sections, rows and columns, if all three are stated."""
+    sides = (
+        next(_numbers(entry, "map", "dimensions", side), 0.0) for side in ("sec", "row", "col")
+    )
+    sections, rows, columns = (int(side) for side in sides)
+    return (sections, rows, columns) if min(sections, rows, columns) > 0 else None
+
+
+def _contour(entry: Mapping[str, Any]) -> float | None:
     """The primary contour level, else the first that has a level."""
     contours = [c for c in _values(entry, "map", "contour_list", "contour") if isinstance(c, dict)]
     contours.sort(key=lambda contour: str(contour.get("primary")).lower() != "true")
@@ -137,3 +189,10 @@ def _numbers(node: Any, *keys: str) -> Iterator[float]:
             continue
         if math.isfinite(number):
             yield number
+
+
+def _days(node: Any, *keys: str) -> Iterator[str]:
+    """The dates among the values at the end of a path, without the time of the day."""
+    for text in _texts(node, *keys):
+        with contextlib.suppress(ValueError):
+            yield date.fromisoformat(text.partition("T")[0]).isoformat()
