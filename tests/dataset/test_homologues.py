@@ -1,16 +1,16 @@
 """Searches whose answer is known: globins, made copies, and the lists of the released weights."""
 
-import random
-import shutil
 from pathlib import Path
 
 import pytest
+from kin import AMINO_ACIDS, BASES, OPPOSITE, drawn, mutated, needs_mmseqs, shuffled
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.homologues import (
     E_VALUE,
     clusters,
     hits,
+    nucleic_clusters,
     read_fasta,
     sequences,
     write_fasta,
@@ -31,32 +31,11 @@ ALPHA_GLOBIN = (
     "VLSPADKTNVKAAWGKVGAHAGEYGAEALERMFLSFPTTKTYFPHFDLSHGSAQVKGHGKKVADALTNAVAHVDDMPNALSALSDLHAHK"
     "LRVDPVNFKLLSHCLLVTLAAHLPAEFTPAVHASLDKFLASVSTVLTSKYR"
 )
-AMINO_ACIDS, BASES = "ACDEFGHIKLMNPQRSTVWY", "ACGU"
-OPPOSITE = str.maketrans("ACGU", "TGCA")
-
-
-@pytest.fixture
-def mmseqs():
-    if shutil.which("mmseqs") is None:
-        pytest.skip("needs mmseqs (make system-packages)")
 
 
 @pytest.fixture(scope="module")
 def globins():
     return sequences(read_model(ROOT / "resources/EMD-3488/5ni1.pdb.gz"))
-
-
-def mutated(sequence, share, letters, seed=0):
-    """A copy in which a share of the letters is another one."""
-    rng = random.Random(seed)
-    copy = list(sequence)
-    for k in rng.sample(range(len(copy)), round(share * len(copy))):
-        copy[k] = rng.choice(letters.replace(copy[k], ""))
-    return "".join(copy)
-
-
-def shuffled(sequence, seed=0):
-    return "".join(random.Random(seed).sample(sequence, len(sequence)))
 
 
 def shipped(polymer, ids):
@@ -76,7 +55,8 @@ def test_the_chains_of_haemoglobin(globins):
     assert globins["B"].startswith("VHLTPEEKSAVTALWGKV")
 
 
-def test_relatives_are_found_and_strangers_are_not(mmseqs, globins):
+@needs_mmseqs
+def test_relatives_are_found_and_strangers_are_not(globins):
     alpha, beta = globins["A"], globins["B"]
     query = {
         "alpha": alpha,
@@ -97,10 +77,13 @@ def test_relatives_are_found_and_strangers_are_not(mmseqs, globins):
 def test_too_short_to_be_searched(globins):
     assert len(hits({"short": "VLSP"}, globins)) == 0
     assert clusters({"short": "VLSP"}) == {"short": "short"}
+    assert nucleic_clusters({"short": "ACGU"}) == {"short": "short"}
+    assert nucleic_clusters({}) == {}
 
 
-def test_nucleic_acids_are_compared_as_rna_and_dna_on_both_strands(mmseqs):
-    rna = "".join(random.Random(1).choices(BASES, k=150))
+@needs_mmseqs
+def test_nucleic_acids_are_compared_as_rna_and_dna_on_both_strands():
+    rna = drawn(BASES, 150, seed=1)
     query = {
         "mutated": mutated(rna, 0.15, BASES)[30:110],
         "other strand, DNA": rna[::-1].translate(OPPOSITE)[20:80],
@@ -110,7 +93,8 @@ def test_nucleic_acids_are_compared_as_rna_and_dna_on_both_strands(mmseqs):
     assert set(table["query"]) == {"mutated", "other strand, DNA"}
 
 
-def test_clusters_depend_on_the_identity(mmseqs, globins):
+@needs_mmseqs
+def test_clusters_depend_on_the_identity(globins):
     chains = {**globins, "stranger": shuffled(ALPHA_GLOBIN), "short": "ACDEF"}
     families = clusters(chains)
     assert len({families[chain] for chain in "ABCD"}) == 1
@@ -119,7 +103,8 @@ def test_clusters_depend_on_the_identity(mmseqs, globins):
     assert strict["A"] == strict["C"] != strict["B"] == strict["D"]
 
 
-def test_no_chain_of_the_training_is_related_to_one_held_out(mmseqs):
+@needs_mmseqs
+def test_no_chain_of_the_training_is_related_to_one_held_out():
     """Also a mutated piece of every long chain held out is found among the training chains.
 
     The many are the targets, which is fast; the limit is that of a search among the few.
@@ -138,7 +123,8 @@ def test_no_chain_of_the_training_is_related_to_one_held_out(mmseqs):
     assert found - set(copies) == set()
 
 
-def test_no_nucleic_acid_of_the_training_is_related_to_one_held_out(mmseqs):
+@needs_mmseqs
+def test_no_nucleic_acid_of_the_training_is_related_to_one_held_out():
     train, held_out = shipped("nucleic", TRAIN), shipped("nucleic", HELD_OUT)
     assert len(train) > 40
     label, longest = max(train.items(), key=lambda item: len(item[1]))

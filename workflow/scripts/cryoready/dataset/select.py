@@ -1,0 +1,243 @@
+"""Which entries of the catalogue become training pairs: candidates first, then those that pass.
+
+In this order: filters of what the catalogue says (`FILTERS`), one entry for each cluster of
+sequences, no homologues in two splits, and as many candidates as are needed.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.dataset.relatives import Chains, Clusters, sequenced
+from cryoready.dataset.split import HeldOut, fill, preference, redundant, related, split_of
+
+#: Why each row of a table is left out by a setting, "<filter>: <value, limit>"; "" where it is not.
+Filter = Callable[[pd.DataFrame, Any], "pd.Series[str]"]
+
+COLUMNS = (
+    *("id", "emdb", "pdb", "resolution", "contour", "voxels", "voxel_size"),
+    *("split", "rank", "cluster", "rejected_because"),
+)
+
+
+def judge(
+    table: pd.DataFrame, filters: Mapping[str, Filter], settings: Mapping[str, Any]
+) -> tuple["pd.Series[str]", pd.DataFrame]:
+    """Why each row is left out: the word of the first filter that rejects it, "" if none does.
+
+    Parameters
+    ----------
+    table
+        one row an entry.
+    filters
+        by name, in the order in which they apply.
+    settings
+        of each filter, by name.
+
+    Returns
+    -------
+    The reasons, and rows (filter, rejected, left).
+    """
+    reasons = pd.Series("", index=table.index, dtype=object)
+    for name, reasons_of in filters.items():
+        reasons = reasons.mask(reasons == "", reasons_of(table, settings[name]))
+    return reasons, _count(reasons, list(filters))
+
+
+def select(
+    catalogue: pd.DataFrame,
+    clusters: Clusters,
+    chains: Chains,
+    held_out: Mapping[str, HeldOut],
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Candidates for training pairs.
+
+    Parameters
+    ----------
+    catalogue
+        table of `cryoready.dataset.catalogue.read_catalogue`.
+    clusters
+        of the PDB's entries (`cryoready.dataset.relatives`).
+    chains
+        sequences of these entries, of both kinds of polymer.
+    held_out
+        entries which, and whose relatives, are in no other split than their own. One without a PDB
+        id has its sequences and clusters under its own id in lower case.
+    settings
+        ``metadata`` (a setting of each of `FILTERS`), ``relatives`` (``e_value``, see
+        `cryoready.dataset.homologues.hits`, or None), ``counts`` (pairs wanted in each split),
+        ``reserve`` (candidates for each pair wanted) and ``seed``.
+    threads
+        of MMseqs2.
+
+    Returns
+    -------
+    All rows of the catalogue with `COLUMNS`, and rows (filter, rejected, left). Rejected ones are
+    in no split; the others are tried by ``rank``, 1 first. ``cluster`` are names with commas
+    between.
+
+    Raises
+    ------
+    CryoreadyError
+        if an entry is there twice, no pairs are wanted, or MMseqs2 fails.
+    """
+    e_value = settings["relatives"]["e_value"]
+    table = catalogue.set_index("id", drop=False).rename_axis(None)
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise CryoreadyError(f"catalogue: {twice} is there twice; keep one of the rows")
+    models = _models(table, held_out)
+    member = {
+        entry: frozenset[str]().union(*(clusters.get(pdb, ()) for pdb in pdbs))
+        for entry, pdbs in models.items()
+    }
+    known = set(clusters) if e_value is None else set(clusters) & sequenced(chains)
+    reasons, _ = judge(
+        table, {**FILTERS, "clusters": _clusters}, {**settings["metadata"], "clusters": known}
+    )
+    counts, seed = settings["counts"], settings["seed"]
+    order = preference(table.index[reasons == ""], held_out, seed)
+    repeated = redundant(order, member, held_out)
+    splits = {e: split_of(e, counts, held_out, seed) for e in order if e not in repeated}
+    wanted = {split: math.ceil(n * settings["reserve"]) for split, n in counts.items()}
+    search = partial(related, models=models, chains=chains, e_value=e_value, threads=threads)
+    ranks, left_out = fill(splits, wanted, held_out, search)
+    for entry, reason in {**repeated, **left_out}.items():
+        reasons[entry] = reason
+    table = table.assign(
+        split=[splits[entry] if entry in ranks else "" for entry in table.index],
+        rank=pd.array([ranks.get(entry) for entry in table.index], dtype="Int64"),
+        cluster=[",".join(sorted(member[entry])) for entry in table.index],
+        rejected_because=reasons,
+    )
+    steps = [*FILTERS, "clusters", "redundant", "homologue", "not needed"]
+    return table[list(COLUMNS)].reset_index(drop=True), _count(reasons, steps)
+
+
+def taken(
+    candidates: pd.DataFrame, rejected: "pd.Series[str]", counts: Mapping[str, int]
+) -> pd.DataFrame:
+    """The final choice: of each split the first so many, by rank, that were not rejected.
+
+    Parameters
+    ----------
+    candidates
+        rows of a table of `select`.
+    rejected
+        why a candidate cannot be taken, by the index of ``candidates``; "" where it can.
+    counts
+        pairs wanted in each split.
+
+    Returns
+    -------
+    The candidates with new ``rejected_because``; rejected ones are in no split.
+    """
+    earlier = candidates["rejected_because"]
+    reasons = earlier.mask(earlier == "", rejected)
+    for split, wanted in counts.items():
+        passed = candidates[(reasons == "") & (candidates["split"] == split)]
+        ranks = pd.to_numeric(passed["rank"]).sort_values()
+        reasons[ranks.index[wanted:]] = f"not needed: the {split} split has its {wanted} pairs"
+    splits = candidates["split"].where(reasons == "", "")
+    return candidates.assign(split=splits, rejected_because=reasons)
+
+
+def unknown_held_out(
+    held_out: Mapping[str, HeldOut], clusters: Clusters, chains: Chains
+) -> list[str]:
+    """Held-out entries of which no cluster and no sequence is known: no relative is found."""
+    known = set(clusters) | sequenced(chains)
+    return [e for e, row in held_out.items() if (row["pdb"] or e).lower() not in known]
+
+
+def models_to_compare(
+    catalogue: pd.DataFrame, held_out: Mapping[str, HeldOut], settings: Mapping[str, Any]
+) -> set[str]:
+    """Entries whose clusters and sequences `select` needs: held-out ones and those of the PDB.
+
+    ``settings`` are those of `FILTERS`.
+    """
+    reasons, _ = judge(catalogue, FILTERS, settings)
+    models = _models(catalogue[reasons == ""].set_index("id"), held_out)
+    return {pdb for pdbs in models.values() for pdb in pdbs}
+
+
+def _models(table: pd.DataFrame, held_out: Mapping[str, HeldOut]) -> dict[str, tuple[str, ...]]:
+    """All models fitted into each map of ``table``, by its index, and into each held-out one."""
+    fitted = table["pdb"].fillna("") + "," + table["pdbs"].fillna("")
+    models = {str(entry): text.lower().split(",") for entry, text in fitted.items()}
+    for entry, row in held_out.items():
+        models.setdefault(entry, []).append((row["pdb"] or entry).lower())
+    return {entry: tuple(dict.fromkeys(filter(None, pdbs))) for entry, pdbs in models.items()}
+
+
+def _count(reasons: "pd.Series[str]", filters: Sequence[str]) -> pd.DataFrame:
+    """Rows (filter, rejected, left) from reasons that begin with the names of the filters."""
+    rejected = reasons.str.split(":").str[0].value_counts().reindex(filters, fill_value=0)
+    left = len(reasons) - rejected.cumsum()
+    table = pd.DataFrame({"filter": filters, "rejected": rejected, "left": left})
+    return table.reset_index(drop=True)
+
+
+def told(
+    name: str, values: "pd.Series[Any]", allowed: "pd.Series[bool]", limit: str
+) -> "pd.Series[str]":
+    """The reasons of a filter: ``name: value, limit`` where a row is not allowed, else ""."""
+    known = values.notna() & (values != "")
+    words = values.map(lambda v: v if isinstance(v, str) else f"{v:g}").astype(object)
+    return (f"{name}: " + words.where(known, "unknown") + f", {limit}").mask(known & allowed, "")
+
+
+def _equal(name: str) -> Filter:
+    return lambda table, wanted: told(name, table[name], table[name] == wanted, f"not {wanted}")
+
+
+def _within(name: str, unit: str) -> Filter:
+    """Numbers from the first limit to the second, both included; unknown ones are rejected."""
+
+    def reasons(table: pd.DataFrame, limits: Sequence[float]) -> "pd.Series[str]":
+        low, high = limits
+        limit = f"not {low:g}-{high:g} {unit}"
+        return told(name, table[name], table[name].between(low, high), limit)
+
+    return reasons
+
+
+def _released(table: pd.DataFrame, limits: Sequence[str | None]) -> "pd.Series[str]":
+    """ISO dates, both limits included; None is no limit."""
+    low, high = limits
+    if low is None and high is None:
+        return pd.Series("", index=table.index)
+    days = table["released"].fillna("").str[:10]
+    limit = f"not from {low or 'any day'} to {high or 'any day'}"
+    return told("released", days, days.between(low or "", high or "9999"), limit)
+
+
+def _required(name: str, has: Callable[[pd.DataFrame], Any]) -> Filter:
+    """Nothing is rejected where the setting is false."""
+    return lambda table, required: pd.Series(f"{name}: none", index=table.index).mask(
+        has(table) | (not required), ""
+    )
+
+
+def _clusters(table: pd.DataFrame, known: Collection[str]) -> "pd.Series[str]":
+    """Whether it can be known to what the model is related."""
+    return ("clusters: no sequence known of " + table["pdb"]).mask(table["pdb"].isin(known), "")
+
+
+FILTERS: Mapping[str, Filter] = {
+    "method": _equal("method"),
+    "status": _equal("status"),
+    "resolution": _within("resolution", "Å"),
+    "model": _required("model", lambda table: table["pdb"].fillna("") != ""),
+    "box": _within("box", "voxels"),
+    "half_maps": _required("half_maps", lambda table: table["half_maps"] == 2),
+    "released": _released,
+}
