@@ -3,11 +3,18 @@
 import gzip
 from dataclasses import replace
 
+import gemmi
 import numpy as np
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.files.models import atomic_numbers, read_model, scattering_density, vdw_radii
+from cryoready.files.models import (
+    atomic_numbers,
+    read_assembly,
+    read_model,
+    scattering_density,
+    vdw_radii,
+)
 
 PDB = """\
 MODEL        1
@@ -309,3 +316,89 @@ def test_charges_do_not_change_the_scattering(tmp_path):
         )
         densities.append(scattering_density(read_model(path), (20, 20, 20), np.full(3, 12.0)))
     np.testing.assert_array_equal(*densities)
+
+
+# x, y, z, of an operator that is no symmetry of its own inverse, beside the identity
+TURN = [[0.0, -1.0, 0.0, 5.0], [0.6, 0.0, -0.8, 7.0], [0.8, 0.0, 0.6, 11.0]]
+IDENTITY = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+
+
+def with_assembly(suffix, *operators, chains="A", pdb=ANISOU):
+    """``pdb`` as file content that describes an assembly of its ``chains``."""
+    if suffix == "pdb":
+        head = ["REMARK 350 BIOMOLECULE: 1"]
+        head += [f"REMARK 350 APPLY THE FOLLOWING TO CHAINS: {', '.join(chains)}"]
+        for number, operator in enumerate(operators, start=1):
+            for row, (x, y, z, t) in enumerate(operator, start=1):
+                values = f"{x:10.6f}{y:10.6f}{z:10.6f}     {t:10.5f}"
+                head.append(f"REMARK 350   BIOMT{row} {number:3d}{values}")
+        return "\n".join([*head, pdb])
+    numbers = [str(number) for number, _ in enumerate(operators, start=1)]
+    fields = ["id", "type", *(f"matrix[{r}][{c}]" for r in (1, 2, 3) for c in (1, 2, 3))]
+    fields += [f"vector[{r}]" for r in (1, 2, 3)]
+    lines = ["_pdbx_struct_assembly.id 1", "_pdbx_struct_assembly.details ?"]
+    lines += [f"_pdbx_struct_assembly.{x} ?" for x in ("method_details", "oligomeric_details")]
+    lines += ["_pdbx_struct_assembly.oligomeric_count 2"]
+    lines += ["_pdbx_struct_assembly_gen.assembly_id 1"]
+    lines += [f"_pdbx_struct_assembly_gen.oper_expression {','.join(numbers)}"]
+    lines += [f"_pdbx_struct_assembly_gen.asym_id_list {','.join(f'{c}1' for c in chains)}"]
+    lines += ["loop_", *(f"_pdbx_struct_oper_list.{field}" for field in fields)]
+    for number, operator in zip(numbers, operators, strict=True):
+        values = [row[k] for row in operator for k in range(3)] + [row[3] for row in operator]
+        lines.append(" ".join([number, "'point symmetry operation'", *map(str, values)]))
+    return as_cif(pdb) + ANISO_CIF + "\n".join(lines) + "\n"
+
+
+def assembly_of(tmp_path, content, **options):
+    path = tmp_path / ("m.cif" if content.startswith("data_") else "m.pdb")
+    path.write_text(content)
+    return read_assembly(path, **options)
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif"])
+def test_copies_of_an_assembly_are_turned_and_moved(tmp_path, suffix):
+    """x' = Rx + t of the file, for (12.4, 22, 33): by hand -17, -11.96, 40.72; and U' = RURᵀ."""
+    atoms = assembly_of(tmp_path, with_assembly(suffix, IDENTITY, TURN))
+    assert atoms.chain.tolist() == ["A1", "A1", "A2", "A2"]
+    assert atoms.name.tolist() == ["N", "CA"] * 2
+    assert atoms.polymer.tolist() == ["protein"] * 4
+    np.testing.assert_allclose(atoms.coords[1], [33, 22, 12.4])
+    np.testing.assert_allclose(atoms.coords[3], [40.72, -11.96, -17.0])
+    rotation = np.array(TURN)[:, :3]
+    u = rotation @ [[0.1, 0.01, 0.02], [0.01, 0.2, 0.03], [0.02, 0.03, 0.3]] @ rotation.T
+    np.testing.assert_allclose(atoms.u_aniso[3], u[::-1, ::-1], atol=1e-7)
+    assert not atoms.u_aniso[2].any()
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif"])
+def test_an_assembly_that_adds_nothing_or_is_of_another_file(tmp_path, suffix):
+    assert assembly_of(tmp_path, ANISOU) is None
+    assert assembly_of(tmp_path, with_assembly(suffix, IDENTITY)) is None
+    assert assembly_of(tmp_path, with_assembly(suffix, IDENTITY, TURN, chains="AB")) is None
+
+
+def test_an_assembly_of_a_part_of_the_chains(tmp_path):
+    """The identity is worth having where it leaves out chain B."""
+    two = ANISOU.replace("END\n", ANISOU.replace(" A ", " B "))
+    atoms = assembly_of(tmp_path, with_assembly("pdb", IDENTITY, pdb=two))
+    assert atoms.chain.tolist() == ["A1", "A1"]
+
+
+def test_an_assembly_too_large_is_not_built(tmp_path):
+    content = with_assembly("cif", IDENTITY, TURN)
+    assert len(assembly_of(tmp_path, content, most_atoms=4)) == 4
+    with pytest.warns(UserWarning, match="1 of 4 atoms is not built, the limit is 3"):
+        assert assembly_of(tmp_path, content, most_atoms=3) is None
+
+
+def test_the_assembly_of_a_shared_model_is_that_of_gemmi(shared_data):
+    """14 copies from REMARK 350; order and names of the copies do not matter."""
+    path = shared_data / "structures" / "5kmg.pdb.gz"
+    structure = gemmi.read_structure(str(path))
+    how = gemmi.HowToNameCopiedChain.AddNumber
+    expected = gemmi.make_assembly(structure.assemblies[0], structure[0], how)
+    atoms = read_assembly(path)
+    assert len(atoms) == expected.count_atom_sites() == 14 * len(read_model(path))
+    places = np.array([site.atom.pos.tolist() for site in expected.all()])[:, ::-1]
+    ours, theirs = (xyz[np.lexsort(xyz.round(1).T)] for xyz in (atoms.coords, places))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)

@@ -50,10 +50,11 @@ def mask_from_atoms(coords: Vector, grid: Grid, radius: float) -> BoolArray:
         inside[k] = np.isfinite(distance).reshape(grid.shape[1:])
     if not inside.any():
         low, high = coords.min(axis=0).round(1), coords.max(axis=0).round(1)
+        last = [round(float(grid.axis(k)[-1]), 1) for k in range(3)]
         raise CryoreadyError(
-            f"no voxel lies within {radius:g} Å of the mask model: the map spans "
-            f"{grid.origin.round(1).tolist()} to {[round(grid.axis(k)[-1], 1) for k in range(3)]}, "
-            f"the model {low.tolist()} to {high.tolist()} (zyx, Å); fit the model into the map"
+            f"no voxel lies within {radius:g} Å of the model: the map spans "
+            f"{grid.origin.round(1).tolist()} to {last}, the model {low.tolist()} to "
+            f"{high.tolist()} (zyx, Å); fit the model into the map"
         )
     return inside
 

@@ -1,7 +1,9 @@
 """Atomic models, PDB and mmCIF: the only importer of gemmi."""
 
 import gzip
+import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -13,6 +15,7 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import FloatArray, Vector
 
 GZIP_MAGIC = b"\x1f\x8b"
+MOST_ATOMS = 2_000_000  # of an assembly
 POLYMERS = {
     gemmi.PolymerType.PeptideL: "protein",
     gemmi.PolymerType.PeptideD: "protein",
@@ -32,25 +35,47 @@ def read_model(path: str | Path) -> Atoms:
     CryoreadyError
         if the file cannot be read or holds no atoms, or an atom has no finite position.
     """
-    content = _content(path)
-    try:
-        structure = gemmi.read_structure_string(content, format=gemmi.CoorFormat.Detect)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise CryoreadyError(f"model {path} is neither PDB nor mmCIF: {reason}") from error
-    if not len(structure) or not structure[0].count_atom_sites():
-        raise CryoreadyError(
-            f"model {path} has no atoms (it begins with {content[:16]!r}): give PDB or mmCIF"
+    return _checked(_columns(_structure(path)[0]), path)
+
+
+def read_assembly(path: str | Path, *, most_atoms: int = MOST_ATOMS) -> Atoms | None:
+    """The first biological assembly of a PDB or mmCIF file (REMARK 350, ``pdbx_struct_assembly``).
+
+    Copies of a chain have its name and a number of their own: A1, A2, ….
+
+    Returns
+    -------
+    its atoms; None where the file describes none, where it is the coordinates as they are, where it
+    has chains that are not in the file (one cut from a larger entry), or, with a warning, where it
+    has more than ``most_atoms``.
+
+    Raises
+    ------
+    CryoreadyError
+        as `read_model`.
+    """
+    structure = _structure(path)
+    if not structure.assemblies:
+        return None
+    assembly = structure.assemblies[0]
+    deposited = _checked(_columns(structure[0]), path)
+    members = _members(assembly, structure[0], deposited)
+    operators = [generator.operators for generator in assembly.generators]
+    atoms = sum(len(a) * len(o) for a, o in zip(members, operators, strict=True))
+    same = all(operator.transform.is_identity() for part in operators for operator in part)
+    if not all(map(len, members)) or atoms == 0 or (same and atoms == len(deposited)):
+        return None
+    if atoms > most_atoms:
+        warnings.warn(
+            f"model {path}: its assembly {assembly.name} of {atoms} atoms is not built, the limit "
+            f"is {most_atoms}: the coordinates are used as they are",
+            stacklevel=2,
         )
-    structure.setup_entities()
-    atoms = _columns(structure[0])
-    bad = np.flatnonzero(~np.isfinite(atoms.coords).all(axis=1))
-    if len(bad):
-        raise CryoreadyError(
-            f"model {path} has {len(bad)} atoms without a finite position, the first is atom "
-            f"{bad[0] + 1}: remove or rebuild them"
-        )
-    return atoms
+        return None
+    moves = [(a, o.transform) for a, part in zip(members, operators, strict=True) for o in part]
+    copies = [_moved(a, transform, k) for k, (a, transform) in enumerate(moves, start=1)]
+    columns = {name: [vars(copy)[name] for copy in copies] for name in vars(deposited)}
+    return Atoms(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def atomic_numbers(element: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -135,6 +160,60 @@ def _gemmi_model(atoms: Atoms) -> gemmi.Model:
             (zz, zy, zx), (_, yy, yx), (_, _, xx) = atoms.u_aniso[k].tolist()
             sites[k].aniso = gemmi.SMat33f(xx, yy, zz, yx, zx, zy)
     return model
+
+
+def _structure(path: str | Path) -> gemmi.Structure:
+    """A file with at least one atom in its first model, its entities set up."""
+    content = _content(path)
+    try:
+        structure = gemmi.read_structure_string(content, format=gemmi.CoorFormat.Detect)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise CryoreadyError(f"model {path} is neither PDB nor mmCIF: {reason}") from error
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise CryoreadyError(
+            f"model {path} has no atoms (it begins with {content[:16]!r}): give PDB or mmCIF"
+        )
+    structure.setup_entities()
+    return structure
+
+
+def _checked(atoms: Atoms, path: str | Path) -> Atoms:
+    """``atoms``, if all of them have a finite position."""
+    bad = np.flatnonzero(~np.isfinite(atoms.coords).all(axis=1))
+    if len(bad):
+        raise CryoreadyError(
+            f"model {path} has {len(bad)} atoms without a finite position, the first is atom "
+            f"{bad[0] + 1}: remove or rebuild them"
+        )
+    return atoms
+
+
+def _members(assembly: gemmi.Assembly, model: gemmi.Model, atoms: Atoms) -> list[Atoms]:
+    """The atoms that each generator of an assembly copies; none if one of its chains is lacking.
+
+    PDB files name chains, mmCIF files subchains (``label_asym_id``).
+    """
+    residues = [residue for chain in model for residue in chain]
+    subchain = np.repeat([r.subchain for r in residues], [len(r) for r in residues])
+    members = []
+    for generator in assembly.generators:
+        names = generator.chains or generator.subchains
+        labels = atoms.chain if generator.chains else subchain
+        there = set(names) <= set(labels.tolist())
+        members.append(atoms.take(np.isin(labels, names if there else [])))
+    return members
+
+
+def _moved(atoms: Atoms, transform: gemmi.Transform, number: int) -> Atoms:
+    """``atoms`` rotated and shifted, with ``number`` added to the names of their chains."""
+    rotation = np.array(transform.mat.tolist())[::-1, ::-1]
+    return replace(
+        atoms,
+        coords=atoms.coords @ rotation.T + transform.vec.tolist()[::-1],
+        u_aniso=rotation @ atoms.u_aniso @ rotation.T,
+        chain=np.char.add(atoms.chain, str(number)),
+    )
 
 
 def _content(path: str | Path) -> bytes:

@@ -47,19 +47,17 @@ def plot_before_after(
     path
         PNG or SVG.
     """
-    region = _region(before, after, contours[1])
+    region = shown_region(before, after, contours[1])
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     figure.suptitle(title)
     for row, volume, contour, name in zip(
         figure.subplots(2, 3), (before, after), contours, ("before", "after"), strict=True
     ):
-        bright = _brightness(volume, contour)
+        bright = brightness(volume, contour)
         for axis, panel in enumerate(row):
-            _draw_slice(panel, volume, axis, region, contour, bright)
-            vertical, horizontal = (name for k, name in enumerate("zyx") if k != axis)
-            place = region.centre[axis] * volume.voxel_size[axis]
-            panel.set(xlabel=f"{horizontal} (Å)   [slice at {'zyx'[axis]} = {place:.0f} Å]")
-            panel.set(ylabel=f"{vertical} (Å)")
+            draw_slice(panel, volume, axis, region, bright=bright)
+            draw_outline(panel, volume, axis, region, contour=contour)
+            label_axes(panel, volume, axis, region)
         row[0].set_title(f"{name}: contour {contour:.3g}", loc="left")
     with written_whole(path) as part:
         figure.savefig(part, dpi=110)
@@ -69,9 +67,9 @@ def slice_pictures(
     before: Volume, after: Volume, *, contours: tuple[float, float]
 ) -> list[tuple[str, bytes, bytes]]:
     """The slices of `plot_before_after` one by one: (place, PNG before, PNG after) for z, y, x."""
-    region = _region(before, after, contours[1])
+    region = shown_region(before, after, contours[1])
     maps = zip((before, after), contours, strict=True)
-    shown = [(volume, contour, _brightness(volume, contour)) for volume, contour in maps]
+    shown = [(volume, contour, brightness(volume, contour)) for volume, contour in maps]
     pictures = []
     for axis, name in enumerate("zyx"):
         place = f"{name} = {region.centre[axis] * after.voxel_size[axis]:.0f} Å"
@@ -80,7 +78,7 @@ def slice_pictures(
     return pictures
 
 
-class _Region(NamedTuple):
+class Region(NamedTuple):
     """Slices to show, and the cube to be shown of them, in voxels."""
 
     centre: list[int]
@@ -88,7 +86,7 @@ class _Region(NamedTuple):
     size: int
 
 
-def _region(before: Volume, after: Volume, contour: float) -> _Region:
+def shown_region(before: Volume, after: Volume, contour: float) -> Region:
     """The slices that cut most density of ``after``, and a cube around all of it."""
     if before.data.shape != after.data.shape:
         raise ValueError(f"maps of {before.data.shape} and {after.data.shape} voxels")
@@ -97,32 +95,46 @@ def _region(before: Volume, after: Volume, contour: float) -> _Region:
     ends = [np.flatnonzero(total)[[0, -1]] if total.any() else [0, len(total)] for total in sums]
     size = max(int(last - first) for first, last in ends) + 12
     corner = [int(first + last - size) // 2 for first, last in ends]
-    return _Region([int(total.argmax()) for total in sums], corner, size)
+    return Region([int(total.argmax()) for total in sums], corner, size)
 
 
-def _brightness(volume: Volume, contour: float) -> float:
+def brightness(volume: Volume, contour: float) -> float:
     """The density drawn white."""
     shown = volume.data[volume.data >= contour]
     return float(np.percentile(shown, 98) if shown.size else volume.data.max())
 
 
-def _draw_slice(
-    panel: Axes, volume: Volume, axis: int, region: _Region, contour: float, bright: float
-) -> None:
-    """A slice in grey and its contour."""
-    plane, extent = _slice(volume, axis, region.centre[axis], region.corner, region.size)
+def draw_slice(panel: Axes, volume: Volume, axis: int, region: Region, *, bright: float) -> None:
+    """A slice in grey: ``bright`` and more is white."""
+    plane, extent = _slice(volume, axis, region)
     panel.imshow(plane, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=bright)
+
+
+def draw_outline(
+    panel: Axes, volume: Volume, axis: int, region: Region, *, contour: float, width: float = 0.8
+) -> None:
+    """The contour of a slice, where it has one."""
+    plane, extent = _slice(volume, axis, region)
     if plane.min() < contour < plane.max():
-        style: dict[str, Any] = {"colors": "tab:orange", "linewidths": 0.8, "extent": extent}
+        style: dict[str, Any] = {"colors": "tab:orange", "linewidths": width, "extent": extent}
         style["origin"] = "lower"  # samples at the centres of pixels, as in imshow
         panel.contour(plane, levels=[contour], **style)
 
 
-def _picture(volume: Volume, axis: int, region: _Region, contour: float, bright: float) -> bytes:
+def label_axes(panel: Axes, volume: Volume, axis: int, region: Region) -> None:
+    """Name the axes of a slice across ``axis`` and say where it lies, in Å from the first voxel."""
+    vertical, horizontal = (name for k, name in enumerate("zyx") if k != axis)
+    place = region.centre[axis] * volume.voxel_size[axis]
+    panel.set(xlabel=f"{horizontal} (Å)   [slice at {'zyx'[axis]} = {place:.0f} Å]")
+    panel.set(ylabel=f"{vertical} (Å)")
+
+
+def _picture(volume: Volume, axis: int, region: Region, contour: float, bright: float) -> bytes:
     """One square slice with a scale bar in place of axes, as PNG."""
     figure = Figure(figsize=(3, 3), facecolor="black")
     panel = figure.add_axes((0, 0, 1, 1), facecolor="black")
-    _draw_slice(panel, volume, axis, region, contour, bright)
+    draw_slice(panel, volume, axis, region, bright=bright)
+    draw_outline(panel, volume, axis, region, contour=contour)
     vertical, horizontal = (k for k in range(3) if k != axis)
     for k, limit in ((horizontal, panel.set_xlim), (vertical, panel.set_ylim)):
         first = (region.corner[k] - 0.5) * volume.voxel_size[k]
@@ -139,13 +151,13 @@ def _picture(volume: Volume, axis: int, region: _Region, contour: float, bright:
 
 
 def _slice(
-    volume: Volume, axis: int, index: int, corner: list[int], size: int
+    volume: Volume, axis: int, region: Region
 ) -> tuple[FloatArray, tuple[float, float, float, float]]:
     """A plane across ``axis`` cut to the region, and its extent in Å from the first voxel."""
     rest = [k for k in range(3) if k != axis]
-    low = [max(corner[k], 0) for k in rest]
-    high = [min(corner[k] + size, volume.data.shape[k]) for k in rest]
-    plane = np.take(volume.data, index, axis=axis)[low[0] : high[0], low[1] : high[1]]
+    low = [max(region.corner[k], 0) for k in rest]
+    high = [min(region.corner[k] + region.size, volume.data.shape[k]) for k in rest]
+    plane = np.take(volume.data, region.centre[axis], axis=axis)[low[0] : high[0], low[1] : high[1]]
     bottom, left = (float((n - 0.5) * volume.voxel_size[k]) for n, k in zip(low, rest, strict=True))
     top, right = (float((n - 0.5) * volume.voxel_size[k]) for n, k in zip(high, rest, strict=True))
     return plane, (left, right, bottom, top)
