@@ -12,6 +12,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/evaluation_lookups.smk"
+include: "workflow/rules/dataset_lookups.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/train.smk"

@@ -123,3 +123,13 @@ def test_same_on_every_python(scripts: Path) -> None:
     # From this function under Python 3.11, 3.12 and 3.13: another value retrains every network
     # whose owner updates Python.
     assert fingerprint(scripts / "train.py") == "60560fda601aa5dd"
+
+
+def test_a_module_left_out_does_not_count_nor_what_only_it_imports(scripts: Path) -> None:
+    late = "cryoready.core.late"
+    before, without = fingerprint(scripts / "train.py"), fingerprint(scripts / "train.py", [late])
+    assert without != before
+    edit(scripts, "cryoready/core/deep.py", "None", "0")
+    assert fingerprint(scripts / "train.py", [late]) == without
+    edit(scripts, "cryoready/core/boxes.py", "//", "%")
+    assert fingerprint(scripts / "train.py", [late]) != without

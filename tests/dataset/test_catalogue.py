@@ -27,6 +27,7 @@ from cryoready.dataset.catalogue import (
     check_page,
     fetch_pages,
     load_catalogue,
+    pages_folder,
     provenance,
     query_key,
     read_catalogue,
@@ -273,6 +274,80 @@ def test_what_is_no_page_of_entries(tmp_path, content, reason):
     with pytest.raises(CryoreadyError, match=f"^{page}: .*{reason}.*; delete it") as error:
         read_catalogue([page])
     assert len(str(error.value).splitlines()) == 1
+
+
+# where the pages lie
+
+
+@pytest.fixture
+def day(monkeypatch):
+    """Sets the day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            assert tz is UTC
+            return datetime(2026, 7, Clock.today, 23, 30, tzinfo=tz)
+
+    monkeypatch.setattr("cryoready.dataset.catalogue.datetime", Clock)
+    return lambda number: setattr(Clock, "today", number)
+
+
+def searched(cache, query=QUERY, *sizes, rows=3):
+    """The folder of the pages, with new pages of so many entries."""
+    folder = pages_folder(cache, query, rows=rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, size in enumerate(sizes, start=1):
+        page_of(
+            folder, [{"emdb_id": f"EMD-1{k:03}"} for k in range(size)], f"page_{number:04}.json"
+        )
+    return folder
+
+
+def test_a_search_that_was_broken_off_is_gone_on_with(tmp_path, day):
+    day(1)
+    begun = searched(tmp_path, QUERY, 3, 3)
+    assert begun == tmp_path / "catalogue" / query_key(QUERY, 3) / "2026-07-01"
+    day(2)
+    assert searched(tmp_path) == begun
+    day(30)
+    assert searched(tmp_path, QUERY, 3, 3, 1) == begun
+    assert searched(tmp_path) == tmp_path / "catalogue" / query_key(QUERY, 3) / "2026-07-30"
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 0), (0,), (1,)])
+def test_a_complete_search_is_good_for_its_day(tmp_path, day, sizes):
+    day(1)
+    first = searched(tmp_path, QUERY, *sizes)
+    assert searched(tmp_path) == first
+    day(2)
+    second = searched(tmp_path, QUERY, *sizes)
+    assert (first.name, second.name) == ("2026-07-01", "2026-07-02")
+    assert searched(tmp_path) == second
+
+
+def test_before_the_first_page_a_search_is_not_complete(tmp_path, day):
+    day(1)
+    begun = searched(tmp_path)
+    day(2)
+    assert searched(tmp_path) == begun
+
+
+def test_another_query_is_another_search(tmp_path, day):
+    day(1)
+    searched(tmp_path, QUERY, 3)
+    day(2)
+    assert searched(tmp_path, "a/b").name == "2026-07-02"
+    assert searched(tmp_path, QUERY, rows=4).name == "2026-07-02"
+    assert searched(tmp_path).name == "2026-07-01"
+
+
+@pytest.mark.parametrize("damage", [b"", b'[{"emdb_id": "EMD-14', b"<html></html>"])
+def test_a_damaged_last_page_is_to_be_fetched_again(tmp_path, day, damage):
+    day(1)
+    begun = searched(tmp_path, QUERY, 3, 1)
+    (begun / "page_0002.json").write_bytes(damage)
+    assert searched(tmp_path) == begun
 
 
 # the table

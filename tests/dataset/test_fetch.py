@@ -1,16 +1,25 @@
 """Entries of a local archive, with their faults."""
 
 import gzip
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
+from kin import AMINO_ACIDS, drawn, mutated, needs_mmseqs
 
-from cryoready.dataset.fetch import fetch_entries
+from cryoready.core.errors import CryoreadyError
+from cryoready.dataset.archive_files import check_map_file
+from cryoready.dataset.download import Unreachable
+from cryoready.dataset.fetch import fetch_entries, fetch_relatives, fetched
+from cryoready.dataset.homologues import sequences
+from cryoready.files.models import read_model
 from emdb_server import closed_url
 
 ROOT = Path(__file__).parents[2]
 MAP = gzip.decompress((ROOT / "resources/small/EMD-5830-A.map.gz").read_bytes())
 MMCIF = "data_3J63\n#\n_entry.id   3J63\n"
+LIMITS = {"timeout": 5, "retries": 0, "connections": 2, "most_gigabytes": 1.0}
 
 
 def metadata(resolution):
@@ -40,16 +49,16 @@ def entry(cache, number, pdb, resolution=None):
     return {"id": emdb, "emdb": emdb, "pdb": pdb, "resolution": resolution, "files": files}
 
 
-def fetched(entries, cache, server):
+def brought(entries, cache, server):
     archive = {"maps": [server.emdb_mirror], "metadata": [server.api_mirror]}
-    archive |= {"models": [server.pdb_mirror], "timeout": 5, "retries": 0}
-    return list(fetch_entries(entries, cache, archive))
+    archive |= {"models": [server.pdb_mirror]}
+    return list(fetch_entries(entries, cache, archive | LIMITS))
 
 
 def test_one_missing_entry_does_not_stop_the_rest(archive, tmp_path):
     cache = tmp_path / "downloads"
     wanted = [entry(cache, "1003", "3J65"), entry(cache, "1001", "3J63", 3.8)]
-    missing, whole = fetched(wanted, cache, archive)
+    missing, whole = brought(wanted, cache, archive)
     assert "no such entry" in missing["reason"]
     assert "3j65.cif.gz" in missing["reason"]
     assert whole == {
@@ -66,18 +75,18 @@ def test_one_missing_entry_does_not_stop_the_rest(archive, tmp_path):
 def test_the_resolution_may_be_that_of_the_metadata(archive, tmp_path):
     archive.add_metadata("EMD-1002", {"emdb_id": "EMD-1002"})
     wanted = [entry(tmp_path, "1001", "3J63"), entry(tmp_path, "1002", "3J64")]
-    stated, unknown = fetched(wanted, tmp_path, archive)
+    stated, unknown = brought(wanted, tmp_path, archive)
     assert stated["resolution"] == 4.5
     assert unknown["reason"].startswith("no resolution")
 
 
 def test_only_what_is_not_whole_is_fetched_again(archive, tmp_path):
     wanted = [entry(tmp_path, "1001", "3J63"), entry(tmp_path, "1002", "3J64")]
-    fetched(wanted, tmp_path, archive)
+    brought(wanted, tmp_path, archive)
     broken = Path(wanted[1]["files"]["map"])
     broken.write_bytes(broken.read_bytes()[:1000])
     archive.requests.clear()
-    assert [row["reason"] for row in fetched(wanted, tmp_path, archive)] == ["", ""]
+    assert [row["reason"] for row in brought(wanted, tmp_path, archive)] == ["", ""]
     assert [request.rpartition("/")[2] for request in archive.requests] == [broken.name]
 
 
@@ -86,7 +95,7 @@ def test_files_of_the_user_are_left_alone(archive, tmp_path):
     own = tmp_path / "maps" / "EMD-1001.mrc"
     wanted = entry(tmp_path / "downloads", "1001", "3J63", 3.8)
     wanted["files"] = {"map": str(own), "model": wanted["files"]["model"]}
-    (row,) = fetched([wanted], tmp_path / "downloads", archive)
+    (row,) = brought([wanted], tmp_path / "downloads", archive)
     assert row["reason"] == ""
     assert len(archive.requests) == 1
     assert not own.exists()
@@ -98,6 +107,269 @@ def test_a_dead_network_is_waited_for_once(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     wanted = [entry(tmp_path, str(number), "3J63") for number in range(1001, 1006)]
     archive = {kind: [closed_url()] for kind in ("maps", "metadata", "models")}
-    rows = list(fetch_entries(wanted, tmp_path, {**archive, "timeout": 5, "retries": 2}))
+    rows = list(fetch_entries(wanted, tmp_path, {**archive, **LIMITS, "retries": 2}))
     assert all("are you offline?" in row["reason"] for row in rows)
     assert len(pauses) == 2
+
+
+def test_a_damaged_entry_costs_the_others_no_retries(archive, tmp_path, monkeypatch):
+    """What the archive itself has wrong says nothing of the network."""
+    monkeypatch.setattr("cryoready.dataset.download.time.sleep", lambda _: None)
+    archive.faults.update({"emd_1001.map.gz": ["incomplete", "..."], "emd_1002.map.gz": ["503"]})
+    wanted = [entry(tmp_path, "1001", "3J63", 3.8), entry(tmp_path, "1002", "3J64", 3.8)]
+    settings = {"maps": [archive.emdb_mirror], "metadata": [archive.api_mirror]}
+    settings |= {"models": [archive.pdb_mirror], **LIMITS, "retries": 1}
+    damaged, whole = fetch_entries(wanted, tmp_path, settings)
+    assert "no mirror has emd_1001.map.gz as it should be" in damaged["reason"]
+    assert whole["reason"] == ""
+
+
+# for as long as a job uses them
+
+ARCHIVED = {"map": "EMD-1001", "metadata": "EMD-1001", "model": "3j63"}
+MAP_NAME, PART = "emd_1001.map.gz", ".emd_1001.map.gz.part"
+
+
+@pytest.fixture
+def job(archive, tmp_path, monkeypatch):
+    """`fetched` into the folder of a job; ``server``, ``cache``, ``folder``, ``told`` beside it."""
+    monkeypatch.setattr("cryoready.dataset.download.time.sleep", lambda _: None)
+
+    def fetch(*, keep="boxes", checksums=None, archived=ARCHIVED, retries=0):
+        mirrors = {"maps": [archive.emdb_mirror], "metadata": [archive.api_mirror]}
+        mirrors |= {"models": [archive.pdb_mirror], "checksums": checksums}
+        dataset = {"keep": keep, "retries": retries}
+        config = {"cache": str(fetch.cache), "archive": mirrors | LIMITS, "dataset": dataset}
+        return fetched(archived, fetch.folder, config, fetch.told.append)
+
+    fetch.server, fetch.told = archive, []
+    fetch.cache, fetch.folder = tmp_path / "downloads", tmp_path / "work" / "EMD-1001"
+    fetch.folder.mkdir(parents=True)
+    return fetch
+
+
+def left(job):
+    """What is in the folder of the job."""
+    return {path.name for path in job.folder.iterdir()}
+
+
+def asked(server):
+    return [path.rpartition("/")[2] for path in server.requests]
+
+
+def test_a_map_lies_on_the_disk_only_while_it_is_used(job):
+    with job() as files:
+        assert files.keys() == ARCHIVED.keys()
+        assert Path(files["map"]) == job.folder / MAP_NAME
+        check_map_file(job.folder / MAP_NAME)
+        assert Path(files["model"]) == job.cache / "models" / "3j63.cif.gz"
+        assert asked(job.server) == ["EMD-1001", "3j63.cif.gz", MAP_NAME]  # smallest first
+    assert left(job) == set()
+    kept = {path.name for path in job.cache.rglob("[!.]*") if path.is_file()}
+    assert kept == {"metadata.json", "3j63.cif.gz"}
+    assert [line.partition(":")[0] for line in job.told] == [
+        str(job.cache / "EMD-1001" / "metadata.json"),
+        files["model"],
+        files["map"],
+    ]
+
+
+def test_a_map_that_is_in_the_cache_is_taken_from_there(job):
+    whole = job.cache / "EMD-1001" / MAP_NAME
+    whole.parent.mkdir(parents=True)
+    whole.write_bytes(gzip.compress(MAP))
+    with job() as files:
+        assert Path(files["map"]) == whole
+        assert left(job) == set()
+    assert whole.is_file()
+    assert MAP_NAME not in asked(job.server)
+
+
+def test_downloads_are_kept_if_they_are_to_be(job):
+    for _ in range(2):
+        with job(keep="downloads") as files:
+            assert Path(files["map"]) == job.cache / "EMD-1001" / MAP_NAME
+    assert Path(files["map"]).is_file()
+    assert left(job) == set()
+    assert len(asked(job.server)) == 3  # the second time there is nothing to fetch
+
+
+def test_only_what_is_wanted_is_fetched(job):
+    with job(archived={"model": "3j63"}) as files:
+        assert files.keys() == {"model"}
+    with job(archived={}) as files:
+        assert files == {}
+    assert asked(job.server) == ["3j63.cif.gz"]
+
+
+def test_a_transfer_that_broke_off_is_continued(job):
+    """The part survives the run that failed; the next asks for the rest only."""
+    job.server.faults[MAP_NAME] = ["truncated"]
+    with pytest.raises(Unreachable), job():
+        pass
+    assert PART in left(job)
+    there = (job.folder / PART).stat().st_size
+    job.server.bytes_served.clear()
+    with job():
+        size = (job.folder / MAP_NAME).stat().st_size
+    (served,) = (n for path, n in job.server.bytes_served.items() if path.endswith(MAP_NAME))
+    assert 0 < there == size - served
+    assert left(job) == set()
+
+
+def test_a_part_waits_for_the_network_to_come_back(job):
+    job.server.faults[MAP_NAME] = ["truncated"]
+    with pytest.raises(Unreachable), job():
+        pass
+    before = left(job)
+    (job.cache / "models" / "3j63.cif.gz").unlink()
+    job.server.faults["3j63.cif.gz"] = ["503"]
+    with pytest.raises(Unreachable), job():
+        pass
+    assert left(job) == before
+
+
+@pytest.mark.parametrize("missing", ["3j63.cif.gz", MAP_NAME])
+def test_nothing_is_left_of_an_entry_that_can_never_be_whole(job, missing):
+    """Neither what a killed job left: a part, or the whole map."""
+    (job.folder / PART).write_bytes(b"half")
+    (job.folder / f"{PART}.json").write_text("{}")
+    if missing != MAP_NAME:
+        (job.folder / MAP_NAME).write_bytes(gzip.compress(MAP))
+    job.server.faults[missing] = ["404"]
+    with pytest.raises(CryoreadyError, match="no such entry") as error, job():
+        pass
+    assert not isinstance(error.value, Unreachable)
+    assert left(job) == set()
+
+
+@pytest.mark.parametrize("problem", [CryoreadyError("no model in the map"), ValueError("a bug")])
+def test_a_failure_of_the_work_removes_the_map(job, problem):
+    def work():
+        with job():
+            assert left(job) == {MAP_NAME}
+            raise problem
+
+    with pytest.raises(type(problem), match=str(problem)):
+        work()
+    assert left(job) == set()
+
+
+def pinned(tmp_path, sums):
+    path = tmp_path / "provenance.json"
+    path.write_text(json.dumps({"checksums": sums}))
+    return str(path)
+
+
+def test_a_pinned_choice_demands_the_same_files(job, tmp_path):
+    with job() as files:
+        served = hashlib.sha256(Path(files["map"]).read_bytes()).hexdigest()
+    with job(checksums=pinned(tmp_path, {"map": {"EMD-1001": served}, "model": {}})):
+        pass
+    other = pinned(tmp_path, {"map": {"EMD-1001": "0" * 64}})
+    with (
+        pytest.raises(CryoreadyError, match=f"SHA-256 {served}, not {'0' * 64}"),
+        job(checksums=other),
+    ):
+        pass
+    assert left(job) == set()
+    model = pinned(tmp_path, {"model": {"3j63": "1" * 64}})
+    with (
+        pytest.raises(CryoreadyError, match=r"3j63\.cif\.gz.*not the file that was wanted"),
+        job(checksums=model),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"checksums": 3}', '{"checksums": {"metadata": "x"}}', "ä"]
+)
+def test_what_is_no_provenance_is_one_line(job, tmp_path, content):
+    path = tmp_path / "provenance.json"
+    if content is not None:
+        path.write_text(content, encoding="latin-1")
+    with pytest.raises(CryoreadyError, match=f"^archive.checksums: {path} is not the") as error:
+        job(checksums=str(path)).__enter__()
+    assert len(str(error.value).splitlines()) == 1
+    assert not job.server.requests
+
+
+# sequences and clusters
+
+GLOBIN = Path(__file__).parents[2] / "resources/EMD-3488/5ni1.pdb.gz"
+
+
+def fasta(**chains):
+    lines = (f">{k} mol:protein length:{len(v)}  X\n{v}\n" for k, v in chains.items())
+    return "".join(lines)
+
+
+@pytest.fixture
+def relatives(emdb_server, tmp_path):
+    """`fetch_relatives`; 1aaa and 1bbb are related, 1ccc is not."""
+    first, other = drawn(AMINO_ACIDS, 120, seed=1), drawn(AMINO_ACIDS, 130, seed=2)
+    chains = {"1aaa_A": first, "1bbb_A": mutated(first, 0.3, AMINO_ACIDS), "1ccc_A": other}
+    emdb_server.add_sequences(fasta(**chains))
+    emdb_server.add_clusters("1AAA_1 1BBB_1 AF_AFP1_1\n1CCC_1\n9ZZZ_1\n")
+
+    def fetch(models=None, *, identity=0.3, **archive):
+        archive = {
+            **{"sequences": [emdb_server.sequences_mirror], "checksums": None},
+            **{"clusters": [emdb_server.clusters_mirror]},
+            **(LIMITS | archive),
+        }
+        dataset = {"retries": 0, "relatives": {"identity": identity, "e_value": 1e-3}}
+        config = {"cache": str(tmp_path / "downloads"), "archive": archive, "dataset": dataset}
+        wanted = {"1aaa", "1bbb", "1ccc"}
+        return fetch_relatives(wanted, models or {}, config, threads=1, report=fetch.told.append)
+
+    fetch.told = []
+    return fetch
+
+
+def test_published_clusters_are_used(relatives, emdb_server):
+    found = relatives()
+    assert found.clusters == {"1aaa": {"1AAA_1"}, "1bbb": {"1AAA_1"}, "1ccc": {"1CCC_1"}}
+    assert set(found.chains["protein"]) == {"1aaa_A", "1bbb_A", "1ccc_A"}
+    assert found.origin == "RCSB at 0.3 identity"
+    assert relatives.told == ["clusters of sequences: RCSB's at 30 % identity"]
+    emdb_server.requests.clear()
+    assert relatives().clusters == found.clusters
+    assert not emdb_server.requests
+
+
+def without(server, what):
+    """Settings with which there are no published clusters."""
+    if what == "404":
+        server.faults["clusters-by-entity"] = ["404"]
+    if what == "of others":
+        server.add_clusters("9ZZZ_1 9YYY_1\n")
+    return {"none configured": {"clusters": []}, "other identity": {"identity": 0.5}}.get(what, {})
+
+
+@needs_mmseqs
+@pytest.mark.parametrize("what", ["404", "of others", "none configured", "other identity"])
+def test_without_published_clusters_mmseqs_makes_its_own(relatives, emdb_server, what):
+    found = relatives(**without(emdb_server, what))
+    assert found.clusters["1aaa"] & found.clusters["1bbb"]
+    assert not found.clusters["1aaa"] & found.clusters["1ccc"]
+    assert found.origin == f"MMseqs2 at {0.5 if what == 'other identity' else 0.3:g} identity"
+    (line,) = relatives.told
+    assert found.origin in line
+    assert ("cannot be had" in line) == (what in ("404", "of others"))
+
+
+@needs_mmseqs
+def test_the_users_own_models_are_compared_too(relatives, emdb_server):
+    """One that has no PDB id: its chains have the name of its row."""
+    chains = sequences(read_model(GLOBIN))
+    emdb_server.add_sequences(fasta(**{"1aaa_A": mutated(chains["B"], 0.4, AMINO_ACIDS)}))
+    found = relatives({"Mine-1": str(GLOBIN)}, clusters=[])
+    assert found.chains["protein"]["mine-1_B"] == chains["B"]
+    assert found.clusters["mine-1"] & found.clusters["1aaa"]
+
+
+def test_without_sequences_there_are_no_relatives(relatives, emdb_server):
+    emdb_server.faults["pdb_seqres"] = ["404"]
+    with pytest.raises(CryoreadyError, match="no such entry"):
+        relatives()

@@ -1,15 +1,29 @@
 """Training pairs: map and target share a grid, masks do not give the model away, draws repeat."""
 
 import json
+from pathlib import Path
 
+import gemmi
 import numpy as np
+import pandas as pd
 import pytest
+from test_assembly import GROUPS, grid, noisy_map, write_model
 
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Grid, Volume
 from cryoready.core.whole_files import file_sha256
-from cryoready.dataset.pairs import choose_boxes, cut_boxes, write_pair, write_targets
+from cryoready.dataset.pairs import (
+    Fitted,
+    choose_boxes,
+    cut_boxes,
+    make_pair,
+    prepare_entry,
+    read_fitted,
+    write_no_pair,
+    write_pair,
+    write_targets,
+)
 from cryoready.dataset.prepare import (
     entry_seed,
     prepare_pair,
@@ -19,7 +33,12 @@ from cryoready.dataset.prepare import (
 from cryoready.density.normalise import intensity_scale
 from cryoready.density.simulate import simulate_density
 from cryoready.density.synthesis import RESOLUTIONS
-from cryoready.files.maps import read_map
+from cryoready.files.maps import read_map, write_map
+from cryoready.files.models import read_assembly, read_model
+from cryoready.metrics.correlation import pearson
+
+RESOURCES = Path(__file__).parents[2] / "resources"
+BOXES = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02, "most": None}
 
 
 def chain(n=400, spread=9.0, centre=(30.0, 28.0, 33.0), seed=0):
@@ -142,30 +161,190 @@ def test_boxes_without_model_are_left_out():
         choose_boxes(np.zeros_like(zone), 1, **limits, most=None)
 
 
-def test_a_written_pair_can_be_read_and_traced_back(tmp_path):
-    atoms = chain()
-    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1, minimum_voxels=60)
+@pytest.fixture
+def to(tmp_path):
+    """Paths of all that `write_pair` writes."""
     names = {"map": "m.mrc", "target": "t.mrc", "mask": "k.mrc"}
     names |= {"boxes": "b.npy", "index": "b.tsv", "card": "p.json"}
-    to = {role: tmp_path / name for role, name in names.items()}
-    source = tmp_path / "source"
-    source.write_text("model")
-    boxes = {"edge_voxels": 60, "stride_voxels": 30, "least_share": 0.02, "most": None}
-    line = write_pair(pair, "mine", {"model": str(source)}, to, {"seed": 7, "boxes": boxes})
+    return {role: str(tmp_path / name) for role, name in names.items()}
+
+
+def settings(**changes):
+    """What `prepare` is told of an entry with nothing but an id."""
+    cells = dict.fromkeys(("resolution", "voxel_size", "mask_radius"))
+    return {"seed": 7, "boxes": BOXES, "assembly": "auto", "archived": {}, **cells, **changes}
+
+
+def card_of(to):
+    return json.loads(Path(to["card"]).read_text())
+
+
+def test_a_written_pair_can_be_read(to):
+    atoms = chain()
+    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1, minimum_voxels=60)
+    boxes = {**BOXES, "stride_voxels": 8, "most": 3}
+    corners = choose_boxes(pair.zone, entry_seed("mine", 7), **boxes)
+    facts = {"assembly": "deposited", "quality": {"cc_mask": 0.7}}
+    assert write_pair(pair, "mine", facts, to, settings(boxes=boxes)) == len(corners) == 3
     stack = np.load(to["boxes"], mmap_mode="r")
-    corners = choose_boxes(pair.zone, 7, **boxes)
     np.testing.assert_array_equal(stack, cut_boxes(pair, corners, 60))
     z, y, x = corners[-1]
     there = pair.target.data[z : z + 60, y : y + 60, x : x + 60]
     np.testing.assert_allclose(stack[-1, 1], there, atol=5e-4)
-    assert to["index"].read_text().splitlines()[0] == "box\tz\ty\tx"
-    card = json.loads(to["card"].read_text())
+    index = pd.read_csv(to["index"], sep="\t")
+    assert list(index.columns) == ["box", "z", "y", "x"]
+    assert list(index[["z", "y", "x"]].itertuples(index=False, name=None)) == corners
+    card = card_of(to)
     assert card["boxes_sha256"] == file_sha256(to["boxes"])
-    assert card["sources"] == {"model": file_sha256(source)}
+    assert (card["id"], card["boxes"], card["resolution"]) == ("mine", 3, 4.0)
+    assert card["correlation"] == pytest.approx(pair.correlation, abs=1e-4)
+    assert card["quality"] == facts["quality"]
     written = read_map(to["map"], voxel_size=1.0)
     np.testing.assert_array_equal(written.data, pair.map.data)
     np.testing.assert_allclose(written.origin, pair.map.origin, atol=1e-4)
-    assert f"{len(corners)} boxes" in line
+
+
+def test_only_boxes_are_written_where_no_volumes_are_wanted(to, tmp_path):
+    atoms = chain()
+    pair = prepare_pair(deposited(atoms), atoms, resolution=4.0, seed=1, minimum_voxels=60)
+    write_pair(pair, "mine", {}, {k: to[k] for k in ("boxes", "index", "card")}, settings())
+    assert {path.name for path in tmp_path.iterdir()} == {"b.npy", "b.tsv", "p.json"}
+
+
+@pytest.mark.parametrize("kept", [("boxes", "index", "card"), None], ids=["boxes", "volumes"])
+def test_an_entry_without_a_pair_has_no_boxes_and_a_reason(to, tmp_path, kept):
+    """All that was asked for is there, the boxes of the shape that others count on."""
+    wanted = {role: to[role] for role in kept or to}
+    write_no_pair("EMD-1001", "no such entry", wanted, settings())
+    assert {str(path) for path in tmp_path.iterdir()} == set(wanted.values())
+    stack = np.load(to["boxes"])
+    assert (stack.shape, stack.dtype) == ((0, 2, 60, 60, 60), np.float16)
+    assert Path(to["index"]).read_text().splitlines() == ["box\tz\ty\tx"]
+    card = card_of(to)
+    assert (card["id"], card["failed"], card["boxes"]) == ("EMD-1001", "no such entry", 0)
+    assert card["boxes_sha256"] == file_sha256(to["boxes"])
+
+
+# an entry from its files
+
+
+@pytest.fixture(scope="module")
+def proteasome():
+    """Files of a part of a real entry at 2.6 Å, and what the sheet says of it."""
+    stem = RESOURCES / "small" / "EMD-6272-box"
+    return {"map": f"{stem}.map.gz", "model": f"{stem}.pdb.gz"}
+
+
+def test_the_card_of_an_entry_says_what_it_was_made_of(to, proteasome):
+    archived = {"map": "EMD-6272", "model": "3j9s"}
+    known = settings(resolution=2.6, archived=archived)
+    pair, (line, times) = prepare_entry("EMD-6272", proteasome, to, known)
+    card = card_of(to)
+    assert card["sources"] == {role: file_sha256(path) for role, path in proteasome.items()}
+    assert card["archived"] == archived
+    assert (card["assembly"], card["resolution"]) == ("deposited", 2.6)
+    assert card["boxes"] == len(np.load(to["boxes"], mmap_mode="r")) > 0
+    quality = card["quality"]
+    assert quality["shift"] < 0.3  # Å
+    assert quality["overlap"] > 0.9
+    assert abs(quality["cc_mask"] - quality["cc_mask_1A"]) < 0.1
+    atoms = read_model(proteasome["model"])
+    assert quality["atoms"] == len(atoms)
+    assert "failed" not in card
+    for part in ("EMD-6272: 2.60 Å", f"{card['boxes']} boxes", "deposited coordinates", "CC 0."):
+        assert part in line
+    for step in ("read", "resample and simulate", "measure", "cut and write"):
+        assert f"{step} " in times
+    np.testing.assert_array_equal(pair.zone, read_map(to["mask"], voxel_size=1.0).data.astype(bool))
+
+
+def test_a_shifted_model_is_measured_to_be_shifted(to, proteasome, tmp_path):
+    """By 2 Å along x: the card of the same entry says so."""
+    structure = gemmi.read_structure(proteasome["model"])
+    for site in structure[0].all():
+        site.atom.pos += gemmi.Position(2, 0, 0)
+    moved = tmp_path / "moved.pdb"
+    structure.write_pdb(str(moved))
+    known = settings(resolution=2.6)
+    for model in (proteasome["model"], str(moved)):
+        prepare_entry("EMD-6272", {**proteasome, "model": model}, to, known)
+    shifted = card_of(to)["quality"]
+    assert shifted["shift"] == pytest.approx(2, abs=0.3)
+    assert shifted["cc_mask"] < 0.5
+
+
+def test_the_boxes_of_an_entry_are_the_same_each_time(to, proteasome):
+    sums = []
+    for _ in range(2):
+        prepare_entry("EMD-6272", proteasome, to, settings(resolution=2.6))
+        sums.append(file_sha256(to["boxes"]))
+    assert sums[0] == sums[1]
+
+
+def test_a_simulated_entry_has_no_map_to_be_measured(to, proteasome):
+    sources = {"model": proteasome["model"]}
+    pair, (line, _) = prepare_entry("3j9s", sources, to, settings(resolution=4.0))
+    card = card_of(to)
+    assert (card["quality"], card["archived"]) == ({}, {})
+    assert card["sources"] == {"model": file_sha256(proteasome["model"])}
+    assert (card["resolution"], pair.resolution) == (4.0, 4.0)
+    assert line.endswith("simulated")
+
+
+def test_the_resolution_is_the_sheets_else_that_of_the_metadata(proteasome, tmp_path):
+    metadata = tmp_path / "metadata.json"
+    reconstruction = {"final_reconstruction": {"resolution": {"valueOf_": "2.8"}}}
+    determination = {"structure_determination": {"image_processing": reconstruction}}
+    metadata.write_text(json.dumps({"structure_determination_list": determination}))
+    files = {**proteasome, "metadata": str(metadata)}
+    assert read_fitted(files, settings()).resolution == 2.8
+    assert read_fitted(files, settings(resolution=3.3)).resolution == 3.3
+    unknown = read_fitted(proteasome, settings())
+    with pytest.raises(CryoreadyError, match="resolution is unknown"):
+        make_pair("EMD-6272", unknown, settings())
+
+
+@pytest.fixture(scope="module")
+def tetramer(tmp_path_factory):
+    """A model of one chain, whose assembly has four, and maps of both."""
+    folder = tmp_path_factory.mktemp("tetramer")
+    model = folder / "model.cif"
+    write_model(model, GROUPS["C4"])
+    files = {}
+    for name, atoms in (("deposited", read_model(model)), ("biological", read_assembly(model))):
+        files[name] = {"map": str(folder / f"{name}.mrc"), "model": str(model)}
+        write_map(files[name]["map"], noisy_map(atoms, grid()), label="test")
+    return files
+
+
+@pytest.mark.parametrize("there", ["deposited", "biological"])
+@pytest.mark.parametrize("wanted", ["auto", "deposited", "biological"])
+def test_the_coordinates_are_those_that_are_wanted_or_that_fit(tetramer, there, wanted):
+    fitted = read_fitted(tetramer[there], settings(assembly=wanted))
+    chosen = there if wanted == "auto" else wanted
+    assert fitted.assembly == chosen
+    assert len(fitted.atoms) == {"deposited": 80, "biological": 320}[chosen]
+    assert fitted.volume.data.shape == grid().shape
+
+
+@pytest.mark.parametrize("wanted", ["auto", "biological"])
+def test_without_an_assembly_the_coordinates_are_the_deposited_ones(proteasome, wanted):
+    assert read_assembly(proteasome["model"]) is None
+    fitted = read_fitted(proteasome, settings(assembly=wanted))
+    assert fitted.assembly == "deposited"
+    assert len(fitted.atoms) == len(read_model(proteasome["model"]))
+
+
+def test_all_chains_that_fit_are_in_the_target(tetramer):
+    """Else three quarters of the density of the map would be taught to be noise."""
+    fitted = read_fitted(tetramer["biological"], settings(assembly="auto", resolution=4.0))
+    alone = Fitted(fitted.volume, read_model(tetramer["biological"]["model"]), "deposited", 4.0)
+    whole, part = (make_pair("EMD-1001", f, settings()) for f in (fitted, alone))
+    assert whole.zone.sum() > 3.5 * part.zone.sum()
+    with_all, with_one = (
+        pearson(whole.map.data.ravel(), pair.target.data.ravel()) for pair in (whole, part)
+    )
+    assert with_all > 1.7 * with_one  # of equal copies one explains a quarter of the variance
 
 
 def test_a_local_target_is_softer_where_the_map_is_blurred():

@@ -10,9 +10,9 @@ from scipy.ndimage import shift as moved
 from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Grid, Volume
+from cryoready.dataset.filters import PAIR_FILTERS
 from cryoready.dataset.prepare import prepare_pair
 from cryoready.dataset.quality import (
-    PAIR_FILTERS,
     best_shift,
     cc_mask,
     composition,

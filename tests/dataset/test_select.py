@@ -11,11 +11,10 @@ from made_up import made_up_catalogue
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.catalogue import read_catalogue
+from cryoready.dataset.filters import FILTERS, judge
 from cryoready.dataset.homologues import E_VALUE, hits, sequences
 from cryoready.dataset.relatives import entry_of, mmseqs_clusters, with_nucleic_clusters
 from cryoready.dataset.select import (
-    FILTERS,
-    judge,
     models_to_compare,
     select,
     taken,
@@ -411,3 +410,13 @@ def test_no_relative_of_the_shared_entries_is_in_two_splits(shared):
         "pieces": {e for e in pieces if why[e]},
         "strands": {e for e in strands if why[e]},
     }
+
+
+def test_an_id_that_no_sheet_can_hold_is_left_out():
+    table = catalogue_of({e: {"pdb": "1abc"} for e in ("EMD-99999", "EMD-100000")})
+    clusters = {"1abc": frozenset({"c"})}
+    found, counts = select(table, clusters, {"protein": {}, "nucleic": {}}, {}, settings())
+    why = found.set_index("id")["rejected_because"]
+    assert why["EMD-100000"] == "id: EMD-100000, more than 5 digits"
+    assert not why["EMD-99999"].startswith("id")
+    assert counts["filter"].iloc[0] == "id"

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.sheet import COLUMNS, Entry, check_id, locate, read_sheet
+from cryoready.dataset.sheet import (
+    COLUMNS,
+    Candidate,
+    Entry,
+    archive_path,
+    check_id,
+    locate,
+    read_candidates,
+    read_sheet,
+)
 
 SHIPPED = Path(__file__).parents[2] / "config" / "entries.tsv"
 
@@ -121,9 +130,17 @@ def test_the_columns_are_those_of_the_design():
     design = (
         "id, emdb, pdb, map, model, resolution, voxel_size, half_map_1, half_map_2, mask, "
         "mask_contour, mask_model, mask_radius, contour, split, built_model, reference_map, "
-        "reference_model, deepemhancer_map, locscale_map, emready_map"
+        "reference_model, deepemhancer_map, locscale_map, emready_map, rejected_because"
     )
     assert ", ".join(COLUMNS) == design
+
+
+def test_why_an_entry_was_left_out_is_kept_and_may_be_any_text(write):
+    reason = "cc_mask: 0.3429, less than 0.65; 'see' <https://a.b/c?d=1>"
+    text = f"id\tsplit\trejected_because\nEMD-1044\t\t{reason}\nEMD-2513\ttrain\t\n"
+    left_out, taken = read_sheet(write(text)).values()
+    assert (left_out.split, left_out.rejected_because) == (None, reason)
+    assert (taken.split, taken.rejected_because) == ("train", None)
 
 
 def test_only_the_id_is_obligatory_and_empty_cells_are_none(write):
@@ -258,6 +275,53 @@ def test_an_embedded_model_of_another_pdb_entry_is_not_taken(find):
     assert find("EMD-3488", sheet, touch=EMBEDDED).model == Path("downloads/models/5me2.cif.gz")
 
 
+@pytest.mark.parametrize(
+    ("entry", "touch", "archived"),
+    [
+        (Entry("EMD-3488"), (), {"map": "EMD-3488", "metadata": "EMD-3488"}),
+        (
+            Entry("globin", emdb="EMD-3488", pdb="5NI1"),
+            (),
+            {"map": "EMD-3488", "metadata": "EMD-3488", "model": "5ni1"},
+        ),
+        (Entry("EMD-3488", pdb="5NI1"), EMBEDDED, {}),
+        (Entry("EMD-3488", pdb="5ME2"), EMBEDDED, {"model": "5me2"}),
+        (Entry("EMD-3488", pdb="5NI1"), ("maps/EMD-3488.mrc",), {"model": "5ni1"}),
+        (Entry("mine", map="x.mrc", pdb="5NI1"), ("x.mrc",), {"model": "5ni1"}),
+        (Entry("mine", map="x.mrc", model="x.pdb"), ("x.mrc", "x.pdb"), {}),
+        (
+            Entry("EMD-3488", pdb="5NI1", model="x.pdb"),
+            ("x.pdb",),
+            {"map": "EMD-3488", "metadata": "EMD-3488"},
+        ),
+    ],
+)
+def test_what_of_an_entry_is_the_archives(find, entry, touch, archived):
+    """Exactly these are fetched: what ships or is the user's has no name in the archive."""
+    source = find(entry.id, {entry.id: entry}, touch=touch)
+    assert source.archived == archived
+    for role in ("map", "metadata", "model"):
+        path = getattr(source, role)
+        assert (role in archived) == (path is not None and path.is_relative_to("downloads"))
+        if role in archived:
+            assert path == archive_path(Path("downloads"), role, archived[role])
+
+
+@pytest.mark.parametrize(
+    ("role", "key", "expected"),
+    [
+        ("map", "EMD-3488", "EMD-3488/emd_3488.map.gz"),
+        ("map", "EMD-30342", "EMD-30342/emd_30342.map.gz"),
+        ("half_map_1", "EMD-3488", "EMD-3488/emd_3488_half_map_1.map.gz"),
+        ("half_map_2", "EMD-3488", "EMD-3488/emd_3488_half_map_2.map.gz"),
+        ("metadata", "EMD-3488", "EMD-3488/metadata.json"),
+        ("model", "5ni1", "models/5ni1.cif.gz"),
+    ],
+)
+def test_files_of_the_archive_have_its_own_names(role, key, expected):
+    assert archive_path(Path("a/b"), role, key) == Path("a/b") / expected
+
+
 @pytest.mark.parametrize("suffix", [".mrc", ".map", ".ccp4", ".MRC"])
 @pytest.mark.parametrize("model", [".pdb", ".cif", ".ent", ".mmcif"])
 @pytest.mark.parametrize("packed", ["", ".gz"])
@@ -351,6 +415,46 @@ def test_a_row_that_leads_nowhere_names_its_line(find, write):
 def test_an_id_is_matched_before_it_reaches_a_path(find, entry_id):
     with pytest.raises(CryoreadyError, match="is not a valid id"):
         find(entry_id)
+
+
+# candidates
+
+CANDIDATES = """\
+id\temdb\tpdb\tresolution\tcontour\tvoxels\tvoxel_size\tsplit\trank\tcluster\trejected_because
+EMD-1001\tEMD-1001\t1abc\t3.5\t0.02\t27000000\t1.1\ttrain\t1\t1ABC_1\t
+EMD-1002\tEMD-1002\t\t9.1\t\t\t\t\t\t\tresolution: 9.1, not 3-6 Å
+EMD-1003\tEMD-1003\t2def\t4\t\t1.25e+08\t0.83\ttest\t2\t2DEF_1,AF_1\t
+"""
+
+
+def test_candidates_are_what_was_not_rejected(tmp_path):
+    path = tmp_path / "candidates.tsv"
+    path.write_text(CANDIDATES, encoding="utf-8")
+    found = read_candidates(path)
+    assert found == {
+        "EMD-1001": Candidate(
+            **{"id": "EMD-1001", "emdb": "EMD-1001", "pdb": "1abc", "resolution": 3.5},
+            **{"contour": 0.02, "split": "train", "voxels": 27_000_000},
+        ),
+        "EMD-1003": Candidate(
+            **{"id": "EMD-1003", "emdb": "EMD-1003", "pdb": "2def", "resolution": 4.0},
+            **{"contour": None, "split": "test", "voxels": 125_000_000},
+        ),
+    }
+    assert found["EMD-1003"].where == f"{path}, EMD-1003"
+
+
+def test_before_they_are_chosen_there_are_no_candidates(tmp_path):
+    assert read_candidates(tmp_path / "candidates.tsv") == {}
+    (tmp_path / "candidates.tsv").write_text(CANDIDATES.splitlines()[0] + "\n")
+    assert read_candidates(tmp_path / "candidates.tsv") == {}
+
+
+def test_a_candidate_is_all_of_the_archive(find, tmp_path):
+    (tmp_path / "candidates.tsv").write_text(CANDIDATES, encoding="utf-8")
+    source = find("EMD-1001", read_candidates(tmp_path / "candidates.tsv"))
+    assert source.origin == "archive"
+    assert source.archived == {"map": "EMD-1001", "metadata": "EMD-1001", "model": "1abc"}
 
 
 # what ships

@@ -111,9 +111,9 @@ class Checkout:
         return str(path.relative_to(self.folder))
 
     def files(self, folder: str = "results") -> set[str]:
-        """Everything below a folder but logs, as paths relative to it."""
+        """Everything below a folder but logs and hidden files, as paths relative to it."""
         top = self.folder / folder
-        paths = (path for path in top.rglob("*") if path.is_file() and path.suffix != ".log")
+        paths = (path for path in top.rglob("[!.]*") if path.is_file() and path.suffix != ".log")
         return {str(path.relative_to(top)) for path in paths}
 
     @contextmanager

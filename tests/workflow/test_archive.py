@@ -1,9 +1,11 @@
 """Entries of the archive, from a local server with EMDB's layout and its faults."""
 
 import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from checkout import Checkout
@@ -107,3 +109,129 @@ def test_a_map_put_there_by_hand_stays(checkout: Checkout, served: Path) -> None
     by_hand.write_bytes(gzip.compress(served.read_bytes()))
     planned = checkout.planned("results/EMD-1234_emready.mrc")
     assert planned == {"download_metadata": 1, "enhance": 1}
+
+
+# half-maps
+
+HALVED, WHOLE = "EMD-2001", "EMD-2002"  # with half-maps in the archive, and without
+WANTED = "--config", "evaluation={half_maps: true}"
+
+
+def half_maps(entry: str) -> dict[str, object]:
+    """The part of EMDB's JSON that names them."""
+    names = [f"{entry.lower().replace('-', '_')}_half_map_{k}.map.gz" for k in (1, 2)]
+    return {"interpretation": {"half_map_list": {"half_map": [{"file": name} for name in names]}}}
+
+
+@pytest.fixture
+def cached(checkout: Checkout, served: Path) -> Checkout:
+    """Two entries whose maps and metadata are in the cache."""
+    for entry, more in ((HALVED, half_maps(HALVED)), (WHOLE, {})):
+        folder = checkout / f"downloads/{entry}"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{entry.lower().replace('-', '_')}.map.gz"
+        (folder / name).write_bytes(gzip.compress(served.read_bytes()))
+        (folder / "metadata.json").write_text(json.dumps(metadata(entry) | more))
+    return checkout
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "plan"),
+    [
+        (HALVED, WANTED, {"download_half_map": 2, "local_resolution": 1}),
+        (HALVED, (), {}),
+        (WHOLE, WANTED, {}),
+    ],
+    ids=["asked for", "not asked for", "not there"],
+)
+def test_half_maps_of_the_archive_are_fetched_if_they_are_asked_for(
+    cached: Checkout, entry: str, options: tuple[str, ...], plan: dict[str, int]
+) -> None:
+    always = {"enhance": 1, "evaluate_entry": 1}
+    assert cached.planned(f"results/{entry}_evaluation.json", *options) == always | plan
+
+
+def test_half_maps_of_the_archive_can_be_enhanced(cached: Checkout) -> None:
+    halves = [f"results/{HALVED}_half_map_{k}_emready.mrc" for k in (1, 2)]
+    planned = cached.planned(*halves, *WANTED)
+    assert planned == {"download_half_map": 2, "enhance": 2}
+    both = "--config", "evaluation={half_maps: true, enhanced_half_maps: true}"
+    planned = cached.planned(f"results/{HALVED}_evaluation.json", *both)
+    assert (planned["download_half_map"], planned["enhance"]) == (2, 3)
+    assert "set evaluation.half_maps" in cached.snakemake("-n", halves[0]).error
+
+
+def test_half_maps_of_the_archive_are_evaluated(
+    cached: Checkout, server: EmdbServer, served: Path
+) -> None:
+    """The map ± noise: they arrive as they are, and agree to less than the voxels allow."""
+    whole = read_map(served).density
+    noise = 0.5 * whole.std() * np.random.default_rng(3).standard_normal(whole.shape)
+    files = [
+        write_map(cached.folder / f"half_{k}.map", half.astype(np.float32), 1.023, nstart=(4, 4, 4))
+        for k, half in enumerate((whole + noise, whole - noise))
+    ]
+    server.add_half_maps(HALVED, *(file.read_bytes() for file in files))
+    archive = {"maps": [server.emdb_mirror], "timeout": 5, "retries": 1}
+    evaluation = {"half_maps": True, "local_window": 12.0}
+    settings = cached.settings("halved", archive=archive, evaluation=evaluation)
+    cached.made(f"results/{HALVED}_evaluation.json", "--configfile", settings, cores=2)
+    assert sorted(path.rpartition("/")[2] for path in server.requests) == [
+        f"emd_2001_half_map_{k}.map.gz" for k in (1, 2)
+    ]
+    for file, k in zip(files, (1, 2), strict=True):
+        fetched = cached / f"downloads/{HALVED}/emd_2001_half_map_{k}.map.gz"
+        assert gzip.decompress(fetched.read_bytes()) == file.read_bytes()
+    row = json.loads((cached / f"results/{HALVED}_evaluation.json").read_text())
+    assert 2 * 1.023 < row["half_maps"]["d_fsc_0143_masked"] < 8
+
+
+# candidates of a data set
+
+
+@pytest.fixture
+def candidate(checkout: Checkout) -> str:
+    """The id of an entry that is in no sheet, but chosen by `select`."""
+    entry = "EMD-1005"
+    cells = {
+        **{"id": entry, "emdb": entry, "pdb": "9zzz", "resolution": "3.5", "contour": ""},
+        **{"voxels": "85184", "split": "train", "rejected_because": ""},
+    }
+    table = checkout / "results/dataset/candidates.tsv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+    return entry
+
+
+def test_a_wrong_setting_is_no_verdict_on_a_candidate(
+    checkout: Checkout, server: EmdbServer, candidate: str
+) -> None:
+    archive = {"maps": [server.emdb_mirror], "models": [server.pdb_mirror], "checksums": "no.json"}
+    settings = checkout.settings("unpinned", archive=archive)
+    card = f"results/work/{candidate}/pair.json"
+    error = checkout.snakemake(card, "--configfile", settings).error
+    assert "archive.checksums: no.json is not the provenance.json of a data set" in error
+    assert not (checkout / card).exists()
+    assert not server.requests
+
+
+def test_a_candidate_that_cannot_be_had_has_all_its_files(
+    checkout: Checkout, server: EmdbServer, candidate: str
+) -> None:
+    """A reason in the place of a pair; of an entry of the sheet it is an error."""
+    server.add_metadata(candidate, metadata(candidate))  # no map, no model
+    mirrors = {"maps": [server.emdb_mirror], "metadata": [server.api_mirror]}
+    mirrors |= {"models": [server.pdb_mirror]}
+    options = {"archive": mirrors, "dataset": {"keep": "volumes"}}
+    settings = checkout.settings("kept", **options)
+    card = checkout / f"results/work/{candidate}/pair.json"
+    sheet = checkout.sheet("mine", {"id": candidate, "pdb": "9zzz"})
+    target = str(card.relative_to(checkout.folder))
+    run = checkout.snakemake(target, "--configfile", settings, "--config", f"entries={sheet}")
+    assert "no such entry" in run.error
+    assert not card.exists()
+    checkout.made(target, "--configfile", settings)
+    known = json.loads(card.read_text())
+    assert known["failed"].startswith("no such entry")
+    assert known["boxes"] == 0
+    assert {"boxes.npy", "map_1A.mrc", "pair.png"} <= {path.name for path in card.parent.iterdir()}

@@ -23,7 +23,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherit
 from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
-from cryoready.dataset.sheet import HALF_MAP_ID, locate, read_sheet
+from cryoready.dataset.sheet import HALF_MAP_ID, archive_path, locate, read_sheet
 from cryoready.dataset.yardstick import completed, read_yardstick
 from cryoready.training.variants import PREFIX, ablation_runs, require_structures, run_config
 
@@ -43,10 +43,18 @@ YARDSTICK = read_yardstick(RESOURCES / "benchmark" / "yardstick.tsv")
 ENTRIES = completed(SHEET, YARDSTICK)
 CACHE = config["cache"].rstrip("/")
 EVALUATION = config["evaluation"]
+DATASET = config["dataset"]
 RUN_NAME = config["train"]["run"]
 RUN = f"results/training/{RUN_NAME}"
 RUN_TABLES = ("history.tsv", "validation.tsv")
 ABLATION = checked(ablation_runs, config["ablation"])
+
+
+# Modules that bring files, or draw: an edit there must not fetch and compute hundreds of maps again.
+UNCOUNTED = [
+    f"cryoready.{name}"
+    for name in ("dataset.fetch", "dataset.download", "dataset.sheet", "report.pair_figure")
+]
 
 
 def science(name):
@@ -54,10 +62,10 @@ def science(name):
 
     A function, so that only the code of rules with a job is read.
     """
-    return lambda _: fingerprint(SCRIPTS / f"{name}.py")
+    return lambda _: fingerprint(SCRIPTS / f"{name}.py", UNCOUNTED)
 
 
-def source(wildcards):
+def source(wildcards, rows=ENTRIES):
     """Where the files of an entry are, see `cryoready.dataset.sheet.locate`.
 
     `<id>_half_map_1` is the entry with that half-map in the place of its map.
@@ -66,18 +74,22 @@ def source(wildcards):
     found = checked(
         locate,
         half["id"] if half else wildcards.id,
-        ENTRIES,
+        rows,
         maps_folder=Path("maps"),
         embedded_folder=RESOURCES,
         downloads_folder=Path(CACHE),
     )
     if half:
-        if found.half_map_1 is None:
+        path = getattr(found, half["role"])
+        if path is None and found.origin == "archive" and EVALUATION["half_maps"]:
+            path = archive_path(Path(CACHE), half["role"], found.archived["map"])
+        if path is None:
             raise SystemExit(
                 f"cryoready: error: {found.id} has no half-maps: give the columns half_map_1 and "
-                "half_map_2 in the sheet (docs/sheet.md)"
+                "half_map_2 in the sheet (docs/sheet.md), or fetch those of EMDB: set "
+                "evaluation.half_maps"
             )
-        return replace(found, map=getattr(found, half["role"]))
+        return replace(found, map=path)
     if found.origin == "half_maps":
         return replace(found, map=Path(f"results/work/{found.id}/mean_of_half_maps.mrc"))
     return found
@@ -137,24 +149,6 @@ def weights_id(choice):
     return hashlib.sha256(Path(weights_file(choice)).read_bytes()).hexdigest()
 
 
-def prepare_input(wildcards):
-    """Map and model of a training pair; a simulated pair has a model only."""
-    files = files_of(wildcards, "map", "model", "metadata")
-    if "model" not in files:
-        raise SystemExit(
-            f"cryoready: error: {wildcards.id} has no model to train on: "
-            "give the column pdb or model in the sheet"
-        )
-    return files
-
-
-def prepare_settings(wildcards):
-    return {
-        **{key: config["dataset"][key] for key in ("seed", "boxes")},
-        **cells_of(wildcards, "resolution", "voxel_size", "mask_radius"),
-    }
-
-
 def located(entry_id):
     """`source` of an entry of the sheet."""
     return source(SimpleNamespace(id=entry_id))
@@ -163,15 +157,6 @@ def located(entry_id):
 def simulated(*splits):
     """Ids of the entries in these splits whose maps are simulated."""
     return [entry for entry in split(*splits) if located(entry).simulated]
-
-
-def structures_to_pack(_):
-    """Models of the training entries with simulated maps, in the order of the sheet."""
-    return [prepare_input(SimpleNamespace(id=entry))["model"] for entry in simulated("train")]
-
-
-def structure_settings(_):
-    return {"resolutions": {entry: SHEET[entry].resolution for entry in simulated("train")}}
 
 
 def boxes_of(*ids):

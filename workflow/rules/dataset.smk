@@ -47,6 +47,28 @@ checkpoint download_metadata:
         "../scripts/download.py"
 
 
+rule download_half_map:
+    output:
+        f"{CACHE}/{{emdb}}/emd_{{number}}_half_map_{{half}}.map.gz",
+    log:
+        "results/work/{emdb}/download_half_map_{number}_{half}.log",
+    wildcard_constraints:
+        emdb=r"EMD-\d{4,5}",
+        number=r"\d{4,5}",
+        half="[12]",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        downloads=1,
+    params:
+        kind=lambda w: f"half_map_{w.half}",
+        key=lambda w: w.emdb,
+    message:
+        "{wildcards.emdb}: download half-map {wildcards.half} from EMDB"
+    script:
+        "../scripts/download.py"
+
+
 rule download_model:
     output:
         f"{CACHE}/models/{{pdb}}.cif.gz",
@@ -65,3 +87,70 @@ rule download_model:
         "{wildcards.pdb}: download the model from the PDB"
     script:
         "../scripts/download.py"
+
+
+rule catalogue:
+    output:
+        table="results/dataset/catalogue.tsv",
+        provenance="results/dataset/catalogue.json",
+    log:
+        "results/dataset/catalogue.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        downloads=1,
+    params:
+        science=science("catalogue"),
+        settings={"query": DATASET["query"]},
+    message:
+        "ask EMDB for all its entries with a fitted model, page by page: {output.table}"
+    script:
+        "../scripts/catalogue.py"
+
+
+# A checkpoint: which pairs there are to prepare is known only then.
+checkpoint select:
+    input:
+        table="results/dataset/catalogue.tsv",
+        models=lambda _: list(held_out_models().values()),
+    output:
+        table="results/dataset/candidates.tsv",
+        provenance="results/dataset/candidates.json",
+    log:
+        "results/dataset/select.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    threads: workflow.cores or 1
+    resources:
+        downloads=1,
+        mem_mb=4000,
+    params:
+        science=science("select_candidates"),
+        settings=select_settings,
+    message:
+        "filter the catalogue, keep one entry for each cluster of sequences, split: {output.table}"
+    script:
+        "../scripts/select_candidates.py"
+
+
+rule dataset:
+    input:
+        candidates="results/dataset/candidates.tsv",
+        provenance=["results/dataset/catalogue.json", "results/dataset/candidates.json"],
+        cards=dataset_cards,
+    output:
+        entries="results/dataset/entries.tsv",
+        pairs="results/dataset/pairs.tsv",
+        provenance="results/dataset/provenance.json",
+        page="results/dataset/dataset.html",
+    log:
+        "results/dataset/dataset.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    params:
+        science=science("dataset"),
+        settings={key: DATASET[key] for key in ("counts", "pair")},
+    message:
+        "judge the prepared pairs: {output.entries}"
+    script:
+        "../scripts/dataset.py"

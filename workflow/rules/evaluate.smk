@@ -23,7 +23,7 @@ rule mean_of_half_maps:
 
 rule local_resolution:
     input:
-        unpack(lambda w: required(w, "half_map_1", "half_map_2")),
+        unpack(lambda w: half_maps_of(w) or required(w, "half_map_1", "half_map_2")),
     output:
         map="results/{id}_local_resolution.mrc",
     log:

@@ -36,6 +36,18 @@ def model_of(wildcards):
     return files | ({"model": f"{CACHE}/models/{ids[0]}.cif.gz"} if ids else {})
 
 
+def half_maps_of(wildcards):
+    """Half-maps of an entry: its own or, if `evaluation.half_maps` asks for them, the archive's."""
+    roles = ("half_map_1", "half_map_2")
+    files, found = files_of(wildcards, *roles), source(wildcards)
+    if files or found.origin != "archive" or not EVALUATION["half_maps"]:
+        return files
+    emdb = found.archived["map"]
+    known = checkpoints.download_metadata.get(emdb=emdb).output[0]
+    there = checked(read_metadata, Path(known)).half_map_names
+    return {role: str(archive_path(Path(CACHE), role, emdb)) for role in roles if len(there) == 2}
+
+
 def model_and_resolution(wildcards):
     """What says the model and the resolution of an entry that needs both."""
     files = model_of(wildcards)
@@ -61,8 +73,8 @@ def evaluate_input(wildcards):
         )
     files = {
         **required(wildcards, "map"),
-        **files_of(wildcards, "half_map_1", "half_map_2", "built_model"),
-        **files_of(wildcards, "reference_map", "reference_model"),
+        **files_of(wildcards, "built_model", "reference_map", "reference_model"),
+        **half_maps_of(wildcards),
         **model_of(wildcards),
         **peers_of(wildcards)[0],
         "enhanced": f"results/{wildcards.id}_emready.mrc",

@@ -1,22 +1,21 @@
 # Training pairs: 1 Å map, simulated target, zone of the model, boxes.
+#
+# What an entry lacks is fetched within the job and, unless dataset.keep says so, not kept: a map lies
+# on the disk only while it is used, and a file that is gone again reruns nothing.
 
 
 rule prepare:
     input:
         unpack(prepare_input),
     output:
-        map="results/work/{id}/map_1A.mrc",
-        target="results/work/{id}/target.mrc",
-        mask="results/work/{id}/mask.mrc",
-        boxes="results/work/{id}/boxes.npy",
-        index="results/work/{id}/boxes.tsv",
-        card="results/work/{id}/pair.json",
+        **prepare_output(),
     log:
         "results/work/{id}/prepare.log",
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w, attempt: attempt * prepare_megabytes(w)["memory"],
+        disk_mb=lambda w: prepare_megabytes(w)["disk"],
     params:
         science=science("prepare"),
         settings=prepare_settings,

@@ -1,10 +1,31 @@
-"""Map and model of one entry -> 1 Å map, target, zone of the model, and boxes for training."""
+"""Map and model of one entry -> boxes of its 1 Å map and target for training, card, picture."""
 
-from cryoready.dataset.pairs import make_pair, write_pair
+from pathlib import Path
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.dataset.download import Unreachable
+from cryoready.dataset.fetch import fetched, known_checksum
+from cryoready.dataset.pairs import prepare_entry, write_no_pair
+from cryoready.dataset.sheet import read_sheet
+from cryoready.report.pair_figure import plot_no_pair, plot_pair
 from step import step
 
 with step(snakemake) as report:
     entry_id, settings = snakemake.wildcards.id, snakemake.params.settings
-    sources = dict(snakemake.input)
-    pair = make_pair(entry_id, sources, settings)
-    report(write_pair(pair, entry_id, sources, dict(snakemake.output), settings))
+    to, config = dict(snakemake.output), snakemake.config
+    known_checksum(config["archive"]["checksums"], "map", "")  # a bad setting is no unfit entry
+    try:
+        with fetched(settings["archived"], Path(to["card"]).parent, config, report) as files:
+            pair, lines = prepare_entry(entry_id, dict(snakemake.input) | files, to, settings)
+        plot_pair(pair.map, pair.target, title=lines[0], path=Path(to["picture"]))
+        for line in lines:
+            report(line)
+    except Unreachable:
+        raise
+    except CryoreadyError as error:
+        # a candidate of the data set may turn out unfit, an entry of the sheet may not
+        if entry_id in read_sheet(Path(config["entries"])):
+            raise
+        write_no_pair(entry_id, str(error), to, settings)
+        plot_no_pair(entry_id, str(error), path=Path(to["picture"]))
+        report(f"{entry_id} is left out: {error}")

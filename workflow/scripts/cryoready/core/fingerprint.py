@@ -9,29 +9,30 @@ constants, operators and the order of statements do. Not followed: modules named
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 
-def fingerprint(script: Path) -> str:
+def fingerprint(script: Path, without: Iterable[str] = ()) -> str:
     """Hash of ``script`` and of every module beside it that it imports, directly or not.
 
     The folder of the script is where imports are looked up, as Snakemake does; what is not found
-    there (installed libraries) does not count.
+    there (installed libraries) does not count, nor do the modules named in ``without``.
 
     Returns
     -------
     16 hexadecimal digits.
     """
-    files = {script.stem: script}
+    files, left_out = {script.stem: script}, set(without)
     meanings: dict[str, str] = {}
     while unread := files.keys() - meanings.keys():
         for name in unread:
             path = files[name]
             meanings[name], imported = _read(path, name, path.read_bytes())
             for module in imported:
-                files.update(_find(script.parent, module))
+                found = _find(script.parent, module)
+                files.update({key: path for key, path in found.items() if key not in left_out})
     lines = "\n".join(f"{name} {meaning}" for name, meaning in sorted(meanings.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 

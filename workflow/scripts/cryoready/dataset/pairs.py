@@ -1,7 +1,9 @@
 """A prepared pair on disk: maps, a stack of boxes with its index, and where all that came from."""
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoready import __version__
+from cryoready.core.atoms import Atoms
 from cryoready.core.boxes import Corner, box_starts, extract_box
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
 from cryoready.core.whole_files import file_sha256, written_whole
+from cryoready.dataset.assembly import fitting_atoms
 from cryoready.dataset.metadata import read_metadata
 from cryoready.dataset.prepare import Pair, entry_seed, prepare_pair, prepare_simulated_pair
+from cryoready.dataset.quality import measure
 from cryoready.density.masks import BoolArray
 from cryoready.files.maps import read_map, write_map
-from cryoready.files.models import read_model
+from cryoready.files.models import read_assembly, read_model
+
+VOLUMES = ("map", "target", "mask")  # roles of the files of a pair that are not always kept
 
 
 def choose_boxes(
@@ -75,12 +82,46 @@ def cut_boxes(pair: Pair, corners: list[Corner], edge_voxels: int) -> NDArray[np
     return stack
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A map, which is None where it is to be simulated, and the atoms that lie in it.
+
+    ``assembly`` says which: "deposited" coordinates or the "biological" assembly.
+    """
+
+    volume: Volume | None
+    atoms: Atoms
+    assembly: str
+    resolution: float | None
+
+
+def read_fitted(sources: Mapping[str, str | Path], settings: Mapping[str, Any]) -> Fitted:
+    """Map and model of an entry.
+
+    Parameters
+    ----------
+    sources
+        paths by role: ``model``, and as far as there are ``map`` and ``metadata``.
+    settings
+        ``assembly`` (auto, deposited, biological), and the sheet's ``resolution``, ``voxel_size``.
+    """
+    resolution = settings["resolution"]
+    if resolution is None and "metadata" in sources:
+        resolution = read_metadata(Path(sources["metadata"])).resolution
+    model = sources["model"]
+    if "map" not in sources:
+        return Fitted(None, read_model(model), "deposited", resolution)
+    volume = read_map(sources["map"], voxel_size=settings["voxel_size"])
+    deposited = read_model(model)
+    biological = None if settings["assembly"] == "deposited" else read_assembly(model)
+    if settings["assembly"] == "biological" and biological is not None:
+        return Fitted(volume, biological, "biological", resolution)
+    atoms, assembly, _ = fitting_atoms(volume, deposited, biological)
+    return Fitted(volume, atoms, assembly, resolution)
+
+
 def make_pair(
-    entry_id: str,
-    sources: Mapping[str, str],
-    settings: Mapping[str, Any],
-    *,
-    local_target: bool = False,
+    entry_id: str, fitted: Fitted, settings: Mapping[str, Any], *, local_target: bool = False
 ) -> Pair:
     """The pair of an entry; simulated if it has no map.
 
@@ -88,30 +129,68 @@ def make_pair(
     ----------
     entry_id
         its id, which seeds all draws.
-    sources
-        paths by role: ``model``, and as far as there are ``map`` and ``metadata``.
+    fitted
+        what `read_fitted` read.
     settings
-        ``seed``, ``boxes``, and the sheet's ``resolution``, ``voxel_size``, ``mask_radius``.
+        ``seed``, ``boxes``, and the sheet's ``mask_radius``.
     local_target
         whether the target is as sharp as an experimental map at each residue.
     """
-    resolution = settings["resolution"]
-    if resolution is None and "metadata" in sources:
-        resolution = read_metadata(Path(sources["metadata"])).resolution
-    seed = entry_seed(entry_id, settings["seed"])
-    edge = settings["boxes"]["edge_voxels"]
-    atoms = read_model(sources["model"])
-    if "map" not in sources:
-        return prepare_simulated_pair(atoms, resolution=resolution, seed=seed, minimum_voxels=edge)
+    known: dict[str, Any] = {
+        "resolution": fitted.resolution,
+        "seed": entry_seed(entry_id, settings["seed"]),
+        "minimum_voxels": settings["boxes"]["edge_voxels"],
+    }
+    if fitted.volume is None:
+        return prepare_simulated_pair(fitted.atoms, **known)
     return prepare_pair(
-        read_map(sources["map"], voxel_size=settings["voxel_size"]),
-        atoms,
-        resolution=resolution,
-        seed=seed,
-        minimum_voxels=edge,
+        fitted.volume,
+        fitted.atoms,
         mask_radius=settings["mask_radius"],
         local_target=local_target,
+        **known,
     )
+
+
+def prepare_entry(
+    entry_id: str,
+    sources: Mapping[str, str],
+    to: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> tuple[Pair, list[str]]:
+    """Make and write a pair; returns it and two lines: what it is like, and how long that took.
+
+    Parameters
+    ----------
+    entry_id
+        its id.
+    sources, settings
+        as in `read_fitted`, `make_pair`, and ``archived`` (ids in the archive by role).
+    to
+        as in `write_pair`.
+    """
+    clock = [time.perf_counter()]
+    fitted = read_fitted(sources, settings)
+    clock.append(time.perf_counter())
+    pair = make_pair(entry_id, fitted, settings)
+    clock.append(time.perf_counter())
+    quality = measure(fitted.volume, fitted.atoms, pair) if fitted.volume else None
+    clock.append(time.perf_counter())
+    facts = {
+        "assembly": fitted.assembly,
+        "quality": quality.as_row() if quality else {},
+        "sources": {role: file_sha256(path) for role, path in sorted(sources.items())},
+        "archived": settings["archived"],
+    }
+    boxes = write_pair(pair, entry_id, facts, to, settings)
+    clock.append(time.perf_counter())
+    line = (
+        f"{entry_id}: {pair.resolution:.2f} Å, {'x'.join(map(str, pair.map.data.shape))} voxels, "
+        f"{boxes} boxes, {fitted.assembly} coordinates, {quality or 'simulated'}"
+    )
+    steps = ("read", "resample and simulate", "measure", "cut and write")
+    seconds = (f"{name} {b - a:.1f} s" for name, a, b in zip(steps, clock, clock[1:], strict=False))
+    return pair, [line, f"{entry_id}: {', '.join(seconds)}"]
 
 
 def write_targets(pair: Pair, index: str, to: str, edge_voxels: int) -> None:
@@ -125,33 +204,65 @@ def write_targets(pair: Pair, index: str, to: str, edge_voxels: int) -> None:
 def write_pair(
     pair: Pair,
     entry_id: str,
-    sources: Mapping[str, str],
+    facts: Mapping[str, Any],
     to: Mapping[str, str],
     settings: Mapping[str, Any],
-) -> str:
-    """Write a pair and its boxes; returns a line that sums it up.
+) -> int:
+    """Write a pair and its boxes; returns how many.
 
     Parameters
     ----------
     pair
-        what `prepare` made.
+        what `make_pair` made.
     entry_id
         its id.
-    sources
-        the files it was made from, by role.
+    facts
+        what else the card says, such as checksums of the files that the pair was made from.
     to
-        paths by role: ``map``, ``target``, ``mask`` (MRC), ``boxes`` (npy), ``index`` (TSV) and
-        ``card`` (JSON).
+        paths by role: ``boxes`` (npy), ``index`` (TSV), ``card`` (JSON), and, where they are to be
+        kept, ``map``, ``target``, ``mask`` (MRC).
     settings
         ``seed`` and ``boxes``, the arguments of `choose_boxes`.
     """
-    zone = Volume.on(pair.map.grid, pair.zone.astype(np.float32))
-    for role, volume in (("map", pair.map), ("target", pair.target), ("mask", zone)):
-        write_map(to[role], volume, label=f"cryoready {__version__} training pair {entry_id}")
     boxes = settings["boxes"]
     corners = choose_boxes(pair.zone, entry_seed(entry_id, settings["seed"]), **boxes)
+    zone = Volume.on(pair.map.grid, pair.zone.astype(np.float32))
+    for role, volume in zip(VOLUMES, (pair.map, pair.target, zone), strict=True):
+        if role in to:
+            write_map(to[role], volume, label=f"cryoready {__version__} training pair {entry_id}")
+    stack = cut_boxes(pair, corners, boxes["edge_voxels"])
+    known: dict[str, Any] = {
+        "resolution": pair.resolution,
+        "correlation": round(pair.correlation, 4),
+    }
+    _write_boxes(stack, corners, entry_id, to, {**known, **facts})
+    return len(corners)
+
+
+def write_no_pair(
+    entry_id: str, reason: str, to: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """Write a pair without boxes and why there are none: ``failed`` of the card.
+
+    Its volumes, where these are to be kept, are empty files.
+    """
+    for role in VOLUMES:
+        if role in to:
+            Path(to[role]).write_bytes(b"")
+    edge = settings["boxes"]["edge_voxels"]
+    empty = np.empty((0, 2, edge, edge, edge), dtype=np.float16)
+    _write_boxes(empty, [], entry_id, to, {"failed": reason})
+
+
+def _write_boxes(
+    stack: NDArray[np.float16],
+    corners: list[Corner],
+    entry_id: str,
+    to: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> None:
     with written_whole(Path(to["boxes"])) as part:
-        np.save(part, cut_boxes(pair, corners, boxes["edge_voxels"]))
+        np.save(part, stack)
     index = pd.DataFrame(corners, columns=["z", "y", "x"])
     index.insert(0, "box", range(len(corners)))
     with written_whole(Path(to["index"])) as part:
@@ -159,15 +270,9 @@ def write_pair(
     card = {
         "id": entry_id,
         "version": __version__,
-        "resolution": pair.resolution,
-        "correlation": round(pair.correlation, 4),
+        **facts,
         "boxes": len(corners),
         "boxes_sha256": file_sha256(to["boxes"]),
-        "sources": {role: file_sha256(path) for role, path in sorted(sources.items())},
     }
     with written_whole(Path(to["card"])) as part:
         part.write_text(json.dumps(card, indent=2) + "\n")
-    return (
-        f"{entry_id}: {'x'.join(map(str, pair.map.data.shape))} voxels, {len(corners)} boxes, "
-        f"correlation of map and target {pair.correlation:.2f}"
-    )

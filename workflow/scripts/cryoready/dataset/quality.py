@@ -1,13 +1,10 @@
 """How well a fetched map and its model belong together, and which pairs are left out for it."""
 
-import operator
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.fft
 from numpy.typing import NDArray
 
@@ -17,7 +14,6 @@ from cryoready.core.residues import residue_groups
 from cryoready.core.volume import FloatArray, Volume
 from cryoready.dataset.homologues import sequences
 from cryoready.dataset.prepare import Pair
-from cryoready.dataset.select import Filter, told
 from cryoready.density.model_mask import model_mask
 from cryoready.density.solvent import empty_region
 from cryoready.density.structure_factors import model_density, structure_factors
@@ -185,31 +181,3 @@ def composition(atoms: Atoms) -> dict[str, Any]:
 def _share(chosen: NDArray[np.bool_]) -> float:
     """Of an empty list 0."""
     return float(chosen.mean()) if chosen.size else 0.0
-
-
-def _limited(name: str, allows: Callable[[Any, Any], Any], words: str) -> Filter:
-    """Rejects values that ``allows`` does not, and unknown ones, which nothing allows."""
-
-    def reasons(table: pd.DataFrame, setting: Any) -> "pd.Series[str]":
-        values = pd.to_numeric(table[name])
-        return told(name, values, allows(values, setting), f"{words} {setting:g}")
-
-    return reasons
-
-
-def _nucleic_acid(table: pd.DataFrame, setting: Any) -> "pd.Series[str]":
-    """Rejects nothing (keep), what has nucleic acids (exclude), or what has others (only)."""
-    values = pd.to_numeric(table["nucleic_acid"])
-    allowed = {"keep": values.notna(), "exclude": values == 0, "only": values == 1}
-    return told("nucleic_acid", values, allowed[setting], f"the setting is {setting}")
-
-
-PAIR_FILTERS: Mapping[str, Filter] = {
-    "overlap": _limited("overlap", operator.ge, "less than"),
-    "cc_mask": _limited("cc_mask", operator.ge, "less than"),
-    "residues": _limited("residues", operator.ge, "less than"),
-    "backbone_only": _limited("backbone_only", operator.le, "more than"),
-    "unknown": _limited("unknown", operator.le, "more than"),
-    "nucleic_acid": _nucleic_acid,
-    "copies": _limited("copies", operator.le, "more than"),
-}

@@ -5,47 +5,23 @@ sequences, no homologues in two splits, and as many candidates as are needed.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.dataset.filters import FILTERS, count, judge
 from cryoready.dataset.relatives import Chains, Clusters, sequenced
 from cryoready.dataset.split import HeldOut, fill, preference, redundant, related, split_of
 
-#: Why each row of a table is left out by a setting, "<filter>: <value, limit>"; "" where it is not.
-Filter = Callable[[pd.DataFrame, Any], "pd.Series[str]"]
-
+LONG_ID = re.compile(r"EMD-[0-9]{6,}")
 COLUMNS = (
     *("id", "emdb", "pdb", "resolution", "contour", "voxels", "voxel_size"),
     *("split", "rank", "cluster", "rejected_because"),
 )
-
-
-def judge(
-    table: pd.DataFrame, filters: Mapping[str, Filter], settings: Mapping[str, Any]
-) -> tuple["pd.Series[str]", pd.DataFrame]:
-    """Why each row is left out: the word of the first filter that rejects it, "" if none does.
-
-    Parameters
-    ----------
-    table
-        one row an entry.
-    filters
-        by name, in the order in which they apply.
-    settings
-        of each filter, by name.
-
-    Returns
-    -------
-    The reasons, and rows (filter, rejected, left).
-    """
-    reasons = pd.Series("", index=table.index, dtype=object)
-    for name, reasons_of in filters.items():
-        reasons = reasons.mask(reasons == "", reasons_of(table, settings[name]))
-    return reasons, _count(reasons, list(filters))
 
 
 def select(
@@ -100,7 +76,9 @@ def select(
     }
     known = set(clusters) if e_value is None else set(clusters) & sequenced(chains)
     reasons, _ = judge(
-        table, {**FILTERS, "clusters": _clusters}, {**settings["metadata"], "clusters": known}
+        table,
+        {"id": _ids, **FILTERS, "clusters": _clusters},
+        {"id": LONG_ID, **settings["metadata"], "clusters": known},
     )
     counts, seed = settings["counts"], settings["seed"]
     order = preference(table.index[reasons == ""], held_out, seed)
@@ -117,8 +95,8 @@ def select(
         cluster=[",".join(sorted(member[entry])) for entry in table.index],
         rejected_because=reasons,
     )
-    steps = [*FILTERS, "clusters", "redundant", "homologue", "not needed"]
-    return table[list(COLUMNS)].reset_index(drop=True), _count(reasons, steps)
+    steps = ["id", *FILTERS, "clusters", "redundant", "homologue", "not needed"]
+    return table[list(COLUMNS)].reset_index(drop=True), count(reasons, steps)
 
 
 def taken(
@@ -178,66 +156,13 @@ def _models(table: pd.DataFrame, held_out: Mapping[str, HeldOut]) -> dict[str, t
     return {entry: tuple(dict.fromkeys(filter(None, pdbs))) for entry, pdbs in models.items()}
 
 
-def _count(reasons: "pd.Series[str]", filters: Sequence[str]) -> pd.DataFrame:
-    """Rows (filter, rejected, left) from reasons that begin with the names of the filters."""
-    rejected = reasons.str.split(":").str[0].value_counts().reindex(filters, fill_value=0)
-    left = len(reasons) - rejected.cumsum()
-    table = pd.DataFrame({"filter": filters, "rejected": rejected, "left": left})
-    return table.reset_index(drop=True)
-
-
-def told(
-    name: str, values: "pd.Series[Any]", allowed: "pd.Series[bool]", limit: str
-) -> "pd.Series[str]":
-    """The reasons of a filter: ``name: value, limit`` where a row is not allowed, else ""."""
-    known = values.notna() & (values != "")
-    words = values.map(lambda v: v if isinstance(v, str) else f"{v:g}").astype(object)
-    return (f"{name}: " + words.where(known, "unknown") + f", {limit}").mask(known & allowed, "")
-
-
-def _equal(name: str) -> Filter:
-    return lambda table, wanted: told(name, table[name], table[name] == wanted, f"not {wanted}")
-
-
-def _within(name: str, unit: str) -> Filter:
-    """Numbers from the first limit to the second, both included; unknown ones are rejected."""
-
-    def reasons(table: pd.DataFrame, limits: Sequence[float]) -> "pd.Series[str]":
-        low, high = limits
-        limit = f"not {low:g}-{high:g} {unit}"
-        return told(name, table[name], table[name].between(low, high), limit)
-
-    return reasons
-
-
-def _released(table: pd.DataFrame, limits: Sequence[str | None]) -> "pd.Series[str]":
-    """ISO dates, both limits included; None is no limit."""
-    low, high = limits
-    if low is None and high is None:
-        return pd.Series("", index=table.index)
-    days = table["released"].fillna("").str[:10]
-    limit = f"not from {low or 'any day'} to {high or 'any day'}"
-    return told("released", days, days.between(low or "", high or "9999"), limit)
-
-
-def _required(name: str, has: Callable[[pd.DataFrame], Any]) -> Filter:
-    """Nothing is rejected where the setting is false."""
-    return lambda table, required: pd.Series(f"{name}: none", index=table.index).mask(
-        has(table) | (not required), ""
+def _ids(table: pd.DataFrame, long: re.Pattern[str]) -> "pd.Series[str]":
+    """EMDB will have such ids one day; the sheet does not know them."""
+    return ("id: " + table["id"] + ", more than 5 digits").where(
+        table["id"].str.fullmatch(long), ""
     )
 
 
 def _clusters(table: pd.DataFrame, known: Collection[str]) -> "pd.Series[str]":
     """Whether it can be known to what the model is related."""
     return ("clusters: no sequence known of " + table["pdb"]).mask(table["pdb"].isin(known), "")
-
-
-FILTERS: Mapping[str, Filter] = {
-    "method": _equal("method"),
-    "status": _equal("status"),
-    "resolution": _within("resolution", "Å"),
-    "model": _required("model", lambda table: table["pdb"].fillna("") != ""),
-    "box": _within("box", "voxels"),
-    "half_maps": _required("half_maps", lambda table: table["half_maps"] == 2),
-    "released": _released,
-}

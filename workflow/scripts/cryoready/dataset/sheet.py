@@ -5,6 +5,7 @@ the archive (EMDB); where there are only half-maps, their mean is the map. The S
 module while it is parsed, so nothing heavier than the standard library is imported here.
 """
 
+import csv
 import difflib
 import math
 import os
@@ -72,6 +73,7 @@ class Entry:
     deepemhancer_map: str | None = None
     locscale_map: str | None = None
     emready_map: str | None = None
+    rejected_because: str | None = None
     where: str = field(default="", compare=False)
 
 
@@ -85,7 +87,8 @@ class Source:
     ``origin`` says where the map comes from. Files of the archive need not exist yet: they lie in
     the downloads folder, where the download rules put them. ``map`` is None for a simulated pair
     and where only half-maps are there (origin "half_maps").
-    Half-maps of the archive are None: only its metadata say whether there are any.
+    Half-maps of the archive are None: only its metadata say whether there are any. ``archived`` has
+    the archive's id of each file that is, or is to be, downloaded, by role.
     """
 
     id: str
@@ -104,6 +107,7 @@ class Source:
     locscale_map: Path | None = None
     emready_map: Path | None = None
     metadata: Path | None = None
+    archived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:
@@ -154,6 +158,34 @@ def read_sheet(path: Path) -> dict[str, Entry]:
     return entries
 
 
+@dataclass(frozen=True)
+class Candidate(Entry):
+    """An entry of the archive that may become a training pair, with the size of its map."""
+
+    voxels: int = 0
+
+
+def read_candidates(path: Path) -> dict[str, Candidate]:
+    """Entries by id of a table that `select` wrote, without those that it left out."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if not row["rejected_because"]]
+    return {
+        row["id"]: Candidate(
+            id=row["id"],
+            emdb=row["emdb"],
+            pdb=row["pdb"],
+            resolution=float(row["resolution"]),
+            contour=float(row["contour"]) if row["contour"] else None,
+            split=row["split"],
+            voxels=int(float(row["voxels"])),
+            where=f"{path}, {row['id']}",
+        )
+        for row in rows
+    }
+
+
 def locate(
     entry_id: str,
     sheet: Mapping[str, Entry],
@@ -170,6 +202,7 @@ def locate(
     if a file of the row does not exist.
     """
     entry = sheet.get(check_id(entry_id), Entry(entry_id))
+    archived = {}
     emdb = entry.emdb or (entry_id if ARCHIVE_PATTERN.fullmatch(entry_id) else None)
     row = _row_files(entry)
     dropped = _dropped_files(maps_folder, entry_id)
@@ -182,18 +215,37 @@ def locate(
     elif "map" in embedded:
         origin, files = "embedded", embedded | dropped | row
     elif emdb is not None:
-        origin, files = "archive", _archive_files(downloads_folder, emdb) | dropped | row
+        archived = {"map": emdb, "metadata": emdb}
+        kept = {role: archive_path(downloads_folder, role, emdb) for role in archived}
+        origin, files = "archive", kept | dropped | row
     elif "half_map_1" in dropped | row:
         origin, files = "half_maps", dropped | row
     else:
         raise _nowhere(entry, sheet, maps_folder, embedded_folder)
-    if entry.pdb is not None:
-        archived = downloads_folder / "models" / f"{entry.pdb.lower()}.cif.gz"
-        files.setdefault("model", embedded.get("model", archived))
+    if entry.pdb is not None and "model" not in files:
+        pdb = entry.pdb.lower()
+        files["model"] = embedded.get("model", archive_path(downloads_folder, "model", pdb))
+        archived |= {} if "model" in embedded else {"model": pdb}
     _check_pair(entry_id, files)
     if entry.map == SIMULATED:
         files.pop("map", None)
-    return Source(id=entry_id, origin=origin, entry=entry, **{"map": None, **files})
+    return Source(entry_id, origin, entry, **{"map": None, **files}, archived=archived)
+
+
+def archive_path(folder: Path, role: str, key: str) -> Path:
+    """Where a file of the archive lies in the downloads folder.
+
+    ``role`` is map, half_map_1, half_map_2, metadata, or model, ``key`` the id in EMDB or the PDB.
+    """
+    stem = _archive_map_name(key).removesuffix(".map.gz")
+    names = {
+        "map": f"{key}/{stem}.map.gz",
+        "half_map_1": f"{key}/{stem}_half_map_1.map.gz",
+        "half_map_2": f"{key}/{stem}_half_map_2.map.gz",
+        "metadata": f"{key}/metadata.json",
+        "model": f"models/{key}.cif.gz",
+    }
+    return folder / names[role]
 
 
 def _archive_hint(text: str) -> str:
@@ -380,12 +432,6 @@ def _embedded_files(folder: Path, emdb: str | None, pdb: str | None) -> dict[str
     if len(models) == 1:
         files["model"] = home / models[0]
     return {role: path for role, path in files.items() if path.is_file()}
-
-
-def _archive_files(folder: Path, emdb: str) -> dict[str, Path]:
-    """Where the download rules put an entry of the archive."""
-    home = folder / emdb
-    return {"map": home / _archive_map_name(emdb), "metadata": home / "metadata.json"}
 
 
 def _archive_map_name(emdb: str) -> str:

@@ -1,0 +1,106 @@
+# Lookups of the data set and of its pairs, beside those of common.smk.
+from collections import ChainMap
+
+from cryoready.dataset.budget import megabytes
+from cryoready.dataset.sheet import read_candidates
+
+CANDIDATES = Path("results/dataset/candidates.tsv")
+PAIR_ROLES = ("map", "model", "metadata")
+
+
+@cache
+def _candidates(_):
+    return checked(read_candidates, CANDIDATES)
+
+
+def candidates():
+    """Entries that `select` chose, by id; none before it has run."""
+    return _candidates(CANDIDATES.stat().st_mtime_ns) if CANDIDATES.is_file() else {}
+
+
+def pair_source(wildcards):
+    """`source` of an entry of the sheet, or of a candidate for one, which fills the row's gaps."""
+    chosen, row = candidates().get(wildcards.id), SHEET.get(wildcards.id)
+    if chosen and row:
+        chosen = replace(
+            row, pdb=row.pdb or chosen.pdb, resolution=row.resolution or chosen.resolution
+        )
+    return source(wildcards, ChainMap({wildcards.id: chosen} if chosen else {}, ENTRIES))
+
+
+def prepare_input(wildcards):
+    """Map and model of a training pair, as far as they are the user's own files.
+
+    A simulated pair has a model only. Files of the archive are no inputs: see rule `prepare`.
+    """
+    found = pair_source(wildcards)
+    if found.model is None:
+        raise SystemExit(
+            f"cryoready: error: {wildcards.id} has no model to train on: "
+            "give the column pdb or model in the sheet"
+        )
+    own = [role for role in PAIR_ROLES if role not in found.archived]
+    return {role: str(getattr(found, role)) for role in own if getattr(found, role) is not None}
+
+
+def prepare_output():
+    """What `prepare` writes; the volumes only if they are to be kept."""
+    names = {"boxes": "boxes.npy", "index": "boxes.tsv", "card": "pair.json", "picture": "pair.png"}
+    if DATASET["keep"] != "boxes":
+        names |= {"map": "map_1A.mrc", "target": "target.mrc", "mask": "mask.mrc"}
+    return {role: f"results/work/{{id}}/{name}" for role, name in names.items()}
+
+
+def prepare_settings(wildcards):
+    found = pair_source(wildcards)
+    cells = {key: getattr(found.entry, key) for key in ("resolution", "voxel_size", "mask_radius")}
+    roles = ("map", "model") if cells["resolution"] else PAIR_ROLES
+    return {
+        **{key: DATASET[key] for key in ("seed", "boxes", "assembly")},
+        **cells,
+        "archived": {role: found.archived[role] for role in roles if role in found.archived},
+    }
+
+
+def prepare_megabytes(wildcards):
+    """Memory and passing disk space of a pair, from the size of its map where that is known."""
+    chosen = candidates().get(wildcards.id)
+    return megabytes(chosen.voxels if chosen else 350**3)
+
+
+def structures_to_pack(_):
+    """Models of the training entries with simulated maps, in the order of the sheet."""
+    return [prepare_input(SimpleNamespace(id=entry))["model"] for entry in simulated("train")]
+
+
+def structure_settings(_):
+    return {"resolutions": {entry: SHEET[entry].resolution for entry in simulated("train")}}
+
+
+def held_out():
+    """Entries that may not be trained on: those of the benchmark, `val` and `test` of the sheet."""
+    named = {entry.id: {"split": "test", "pdb": entry.pdb} for entry in YARDSTICK.values()}
+    for entry in SHEET.values():
+        if entry.split in ("val", "test"):
+            named[archived_as(entry) or entry.id] = {"split": entry.split, "pdb": entry.pdb}
+    return named
+
+
+def held_out_models():
+    """Models of the held-out entries of the sheet that have no PDB id, by id."""
+    own = [entry for entry in SHEET.values() if entry.split in ("val", "test") and not entry.pdb]
+    return {archived_as(entry) or entry.id: entry.model for entry in own if entry.model}
+
+
+def select_settings(_):
+    keys = ("metadata", "relatives", "counts", "reserve", "seed")
+    return {
+        **{key: DATASET[key] for key in keys},
+        "held_out": held_out(),
+        "models": held_out_models(),
+    }
+
+
+def dataset_cards(_):
+    checkpoints.select.get()
+    return cards_of(*candidates())
