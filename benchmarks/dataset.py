@@ -1,6 +1,6 @@
-"""What a data set costs, which of the shared maps its filters reject, and what its downloads stand.
+"""What a data set costs, what its filters reject, and which faults its downloads survive.
 
-    python benchmarks/dataset.py pairs data/entries.tsv
+    python benchmarks/dataset.py pairs data
     python benchmarks/dataset.py sizes [EDGE …]
     python benchmarks/dataset.py filters [ROWS]
     python benchmarks/dataset.py estimate | faults | kill
@@ -61,7 +61,7 @@ from cryoready.dataset.filters import FILTERS, PAIR_FILTERS, judge  # noqa: E402
 from cryoready.dataset.pairs import Fitted, make_pair, write_pair  # noqa: E402
 from cryoready.dataset.quality import measure  # noqa: E402
 from cryoready.dataset.relatives import mmseqs_clusters, with_nucleic_clusters  # noqa: E402
-from cryoready.dataset.select import select  # noqa: E402
+from cryoready.dataset.select import models_to_compare, select  # noqa: E402
 from cryoready.dataset.yardstick import read_yardstick  # noqa: E402
 from cryoready.density.simulate import simulate_density, target_sigma  # noqa: E402
 from cryoready.files.maps import read_map, write_map  # noqa: E402
@@ -85,7 +85,6 @@ VOXEL_SIZES = (
 )
 ROLES = ("map", "model")
 JOBS = 8
-WANTED = {"train": 256, "val": 70, "test": 110}
 
 
 def prepared(entry_id, files, resolution, folder):
@@ -117,12 +116,12 @@ def prepared(entry_id, files, resolution, folder):
     return quality, boxes, spent
 
 
-def pairs(table):
-    """Quality, verdict and time of every training map of the table of shared entries."""
-    entries = pd.read_csv(table, sep="\t", keep_default_na=False)
+def pairs(data):
+    """Quality, verdict and time of every training map of the folder of shared data."""
+    entries = pd.read_csv(Path(data) / "entries.tsv", sep="\t", keep_default_na=False)
     facts, times = [], []
     for entry in entries[entries["split"] == "train"].itertuples():
-        files = {role: Path(table).parent / "maps" / getattr(entry, role) for role in ROLES}
+        files = {role: Path(data) / "maps" / getattr(entry, role) for role in ROLES}
         with tempfile.TemporaryDirectory() as folder:
             quality, boxes, spent = prepared(
                 entry.name, files, float(entry.resolution_A), Path(folder)
@@ -197,7 +196,7 @@ def measured(folder):
 
 
 def run(*arguments):
-    """The last line that this script writes as a process of its own."""
+    """What this script writes as a process of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -219,10 +218,11 @@ def sizes(*edges):
     for column, most in (("CPU s", False), ("MB", True)):
         constants, modelled = fit(voxels, points, found[column], most=most)
         found[f"{column}, modelled"] = modelled
-        print(f"{column} = {constants[0]:.4g} + {constants[1]:.3g} a voxel", end="")
-        print(f" + {constants[2]:.3g} a voxel of 1 Å (edge of the worst: ", end="")
-        print(f"{(modelled / found[column]).min():.2f}-{(modelled / found[column]).max():.2f})")
-    show(found, digits=1)
+        (a, b, c), ratio = constants, modelled / found[column]
+        print(f"{column} = {a:.4g} + {b:.3g} × voxels + {c:.3g} × voxels at 1 Å; ", end="")
+        print(f"{ratio.min():.2f}-{ratio.max():.2f} of what was measured")
+    numbers = found.select_dtypes("number").columns.difference(["Å"])
+    show(found.round(dict.fromkeys(numbers, 1)))
 
 
 def fit(voxels, points, values, *, most):
@@ -237,12 +237,11 @@ def fit(voxels, points, values, *, most):
     return constants, terms @ constants
 
 
-def chains_of(table, held_out, seed=0):
-    """Made-up sequences of all models by label: most related to others, some only by a piece."""
+def chains_of(pdbs, seed=0):
+    """Made-up sequences of models by label: most related to others, some only by a piece."""
     draw = random.Random(seed)
-    pdbs = {pdb for listed in table["pdbs"] for pdb in filter(None, listed.split(","))}
     found = {}
-    for pdb in sorted(pdbs | {row["pdb"].lower() for row in held_out.values()}):
+    for pdb in sorted(pdbs):
         for chain in "ABCD"[: draw.randint(1, 4)]:
             is_common = draw.random() < SHARE_COMMON
             ancestor = draw.randrange(COMMON) if is_common else COMMON + draw.randrange(RARE)
@@ -268,7 +267,7 @@ def filters(rows="1500"):
     table = made_up_table(int(rows))
     entries = read_yardstick(ROOT / "resources" / "benchmark" / "yardstick.tsv").values()
     held_out = {entry.id: {"split": "test", "pdb": entry.pdb} for entry in entries}
-    chains = chains_of(table, held_out)
+    chains = chains_of(models_to_compare(table, held_out, SETTINGS["metadata"]))
     start = cpu_seconds()
     clusters = with_nucleic_clusters(mmseqs_clusters(chains, threads=cores()), chains)
     clustered = cpu_seconds()
@@ -276,11 +275,9 @@ def filters(rows="1500"):
     chosen = cpu_seconds()
     begun = {"filter": "(catalogue)", "rejected": 0, "left": len(table)}
     show(pd.concat([pd.DataFrame([begun]), counts]))
-    print(
-        f"\n{len(chains['protein'])} chains; {clustered - start:.1f} s for their clusters by",
-        end="",
-    )
-    print(f" MMseqs2, {chosen - clustered:.1f} s for the choice, on {cores()} cores")
+    number, made, searched = len(chains["protein"]), clustered - start, chosen - clustered
+    print(f"\nCPU time: {made:.0f} s for clusters of {number} chains by MMseqs2, ", end="")
+    print(f"{searched:.0f} s for the choice and its searches")
 
 
 def cpu_seconds():
@@ -297,14 +294,14 @@ def estimate():
     table = made_up_table(30_000)
     reasons, _ = judge(table, FILTERS, SETTINGS["metadata"])
     passed = table[reasons == ""]
-    wanted = round(sum(WANTED.values()) * SETTINGS["reserve"])
+    wanted = round(sum(SETTINGS["counts"].values()) * SETTINGS["reserve"])
     rows = []
     for number in (wanted, 500, 5000):
         draw = np.random.default_rng(1)
         some = passed.sample(number, replace=number > len(passed), random_state=1)
         some = some.assign(voxel_size=draw.choice(VOXEL_SIZES, number)).to_dict("records")
         total, fewer = (
-            budget.cost(some, SETTINGS["boxes"] | {"most": most}) for most in (None, 50)
+            budget.cost(some, SETTINGS["boxes"] | {"most": most}) for most in (None, 150)
         )
         needs = [budget.megabytes(int(r["voxels"]), r["voxel_size"]) for r in some]
         disk, memory = (sorted(need[of] / 1e3 for need in needs) for of in ("disk", "memory"))
@@ -313,12 +310,12 @@ def estimate():
                 "pairs": number,
                 "to fetch (GB)": total.fetched / 1e9,
                 "h at 10 MB/s": total.fetched / 36e9,
-                "boxes kept (GB)": total.kept / 1e9,
-                "most: 50 (GB)": fewer.kept / 1e9,
+                "all boxes (GB)": total.kept / 1e9,
+                "boxes with most: 150 (GB)": fewer.kept / 1e9,
                 f"disk of {JOBS} jobs, mean (GB)": JOBS * np.mean(disk),
-                "largest (GB)": sum(disk[-JOBS:]),
+                f"of the {JOBS} largest (GB)": sum(disk[-JOBS:]),
                 f"memory of {JOBS} jobs, mean (GB)": JOBS * np.mean(memory),
-                "largest job (GB)": memory[-1],
+                "memory of the largest job (GB)": memory[-1],
                 "core-hours": total.seconds / 3600,
             }
         )

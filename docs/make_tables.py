@@ -51,8 +51,9 @@ def value(shipped: Any) -> str:
     if isinstance(shipped, dict):
         return ", ".join(f"`{key}`" for key in shipped)
     if isinstance(shipped, list):
-        return "<br>".join(f"`{item}`" for item in shipped)
-    return f"`{yaml.safe_dump(shipped).removesuffix('...').strip().splitlines()[0]}`"
+        return "<br>".join(map(value, shipped))
+    text = yaml.safe_dump(shipped, width=float("inf"))
+    return f"`{text.removesuffix('...').strip().removesuffix('...').strip()}`"
 
 
 def tables() -> dict[Path, str]:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from cryoready.core.errors import CryoreadyError
 from cryoready.core.volume import Volume
 from cryoready.dataset.budget import SECONDS, cost, megabytes
 from cryoready.dataset.pairs import cut_boxes
@@ -77,16 +78,29 @@ def test_numbers_may_be_the_text_of_a_table():
 def test_the_user_is_told_gigabytes_and_hours():
     """436 maps of 400³ voxels: 112 GB, 3.1 h at 10 MB/s; 436 boxes of 0.864 MB: 0.4 GB."""
     total = cost([candidate(400)] * 436, {**BOXES, "most": 1})
-    fetched, kept, computed = total.lines(cores=4)
+    fetched, kept, computed, warning = total.lines(cores=4, memory=8000)
     assert fetched == "436 pairs to fetch, up to 111.6 GB: 3.1 h at 10 MB/s"
     assert kept.startswith("about 0.4 GB of boxes stay (dataset.boxes.most ")
-    assert computed == f"about {total.seconds / 3600 / 4:.1f} h of computing on 4 cores"
+    hours, memory = total.seconds / 3600 / 4, megabytes(400**3)["memory"] / 1e3
+    assert computed == (
+        f"about {hours:.1f} h of computing on 4 cores, up to {memory:.1f} GB of memory a job"
+    )
+    assert "4 such jobs do not fit into 8 GB" in warning
+    assert "mem_mb=6400" in warning
+    assert len(total.lines(cores=4, memory=64_000)) == 3
+
+
+def test_more_boxes_than_the_disk_may_hold_are_refused():
+    total = cost([candidate(300)] * 100, BOXES)  # 216 boxes of 0.864 MB each: 18.7 GB
+    total.check(most_gigabytes=19)
+    with pytest.raises(CryoreadyError, match=r"about 19 GB .*gigabytes = 10: .* 54% of them"):
+        total.check(most_gigabytes=10)
 
 
 def test_nothing_costs_nothing():
     nothing = cost([], BOXES)
     assert (nothing.pairs, nothing.fetched, nothing.kept, nothing.seconds) == (0, 0, 0, 0)
-    assert nothing.lines(cores=1)[0].startswith("0 pairs to fetch")
+    assert nothing.lines(cores=1, memory=1000)[0].startswith("0 pairs to fetch")
 
 
 def test_the_module_is_light_enough_for_the_snakefile():

@@ -115,7 +115,7 @@ def test_other_pages_have_another_key():
 
 @pytest.mark.parametrize(
     ("rows", "sizes"),
-    [(1, [1] * 7 + [0]), (3, [3, 3, 1]), (7, [7, 0]), (8, [7]), (1000, [7])],
+    [(1, [1] * 7 + [0]), (3, [3, 3, 1]), (7, [7, 0]), (8, [7, 0]), (1000, [7, 0])],
 )
 def test_pages_are_turned_until_one_is_not_full(archive, fetch, rows, sizes):
     pages = fetch(rows=rows)
@@ -310,12 +310,30 @@ def test_a_search_that_was_broken_off_is_gone_on_with(tmp_path, day):
     assert begun == tmp_path / "catalogue" / query_key(QUERY, 3) / "2026-07-01"
     day(2)
     assert searched(tmp_path) == begun
-    day(30)
+    day(8)
     assert searched(tmp_path, QUERY, 3, 3, 1) == begun
-    assert searched(tmp_path) == tmp_path / "catalogue" / query_key(QUERY, 3) / "2026-07-30"
+    assert searched(tmp_path) == tmp_path / "catalogue" / query_key(QUERY, 3) / "2026-07-08"
 
 
-@pytest.mark.parametrize("sizes", [(3, 2), (3, 0), (0,), (1,)])
+def test_pages_weeks_apart_are_no_catalogue(tmp_path, day):
+    day(1)
+    searched(tmp_path, QUERY, 3, 3)
+    day(9)
+    assert searched(tmp_path).name == "2026-07-09"
+
+
+def test_a_server_that_gives_fewer_a_page_is_read_to_its_end(archive, fetch, monkeypatch):
+    """Not the number asked for, but that of the first page tells a full one."""
+    search = archive.search
+
+    def few(address):
+        return search(address._replace(query=address.query.replace("rows=500", "rows=3")))
+
+    monkeypatch.setattr(archive, "search", few)
+    assert [len(ids_on(page)) for page in fetch(rows=500)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 0), (0,), (1, 0)])
 def test_a_complete_search_is_good_for_its_day(tmp_path, day, sizes):
     day(1)
     first = searched(tmp_path, QUERY, *sizes)

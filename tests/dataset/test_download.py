@@ -585,3 +585,10 @@ def test_no_mirror_at_all(tmp_path):
 def test_passwords_of_a_mirror_are_not_shown(fetch):
     url = closed_url().replace("http://", "http://me:secret@")
     assert "secret" not in refuse(fetch, urls_of(url))
+
+
+def test_another_file_than_wanted_is_fetched_twice_at_most(archive, fetch):
+    """Once may be an accident; more rounds would bring the same again."""
+    message = refuse(fetch, urls_of(archive), sha256="0" * 64, retries=8, temporary=False)
+    assert "not the file that was wanted" in message
+    assert len(archive.requests) == 2

@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from kin import AMINO_ACIDS, drawn, mutated, needs_mmseqs
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.archive_files import check_map_file
 from cryoready.dataset.download import Unreachable
-from cryoready.dataset.fetch import fetch_entries, fetch_relatives, fetched
-from cryoready.dataset.homologues import sequences
-from cryoready.files.models import read_model
+from cryoready.dataset.fetch import fetch_entries, fetched
 from emdb_server import closed_url
 
 ROOT = Path(__file__).parents[2]
@@ -292,84 +289,3 @@ def test_what_is_no_provenance_is_one_line(job, tmp_path, content):
         job(checksums=str(path)).__enter__()
     assert len(str(error.value).splitlines()) == 1
     assert not job.server.requests
-
-
-# sequences and clusters
-
-GLOBIN = Path(__file__).parents[2] / "resources/EMD-3488/5ni1.pdb.gz"
-
-
-def fasta(**chains):
-    lines = (f">{k} mol:protein length:{len(v)}  X\n{v}\n" for k, v in chains.items())
-    return "".join(lines)
-
-
-@pytest.fixture
-def relatives(emdb_server, tmp_path):
-    """`fetch_relatives`; 1aaa and 1bbb are related, 1ccc is not."""
-    first, other = drawn(AMINO_ACIDS, 120, seed=1), drawn(AMINO_ACIDS, 130, seed=2)
-    chains = {"1aaa_A": first, "1bbb_A": mutated(first, 0.3, AMINO_ACIDS), "1ccc_A": other}
-    emdb_server.add_sequences(fasta(**chains))
-    emdb_server.add_clusters("1AAA_1 1BBB_1 AF_AFP1_1\n1CCC_1\n9ZZZ_1\n")
-
-    def fetch(models=None, *, identity=0.3, **archive):
-        archive = {
-            **{"sequences": [emdb_server.sequences_mirror], "checksums": None},
-            **{"clusters": [emdb_server.clusters_mirror]},
-            **(LIMITS | archive),
-        }
-        dataset = {"retries": 0, "relatives": {"identity": identity, "e_value": 1e-3}}
-        config = {"cache": str(tmp_path / "downloads"), "archive": archive, "dataset": dataset}
-        wanted = {"1aaa", "1bbb", "1ccc"}
-        return fetch_relatives(wanted, models or {}, config, threads=1, report=fetch.told.append)
-
-    fetch.told = []
-    return fetch
-
-
-def test_published_clusters_are_used(relatives, emdb_server):
-    found = relatives()
-    assert found.clusters == {"1aaa": {"1AAA_1"}, "1bbb": {"1AAA_1"}, "1ccc": {"1CCC_1"}}
-    assert set(found.chains["protein"]) == {"1aaa_A", "1bbb_A", "1ccc_A"}
-    assert found.origin == "RCSB at 0.3 identity"
-    assert relatives.told == ["clusters of sequences: RCSB's at 30 % identity"]
-    emdb_server.requests.clear()
-    assert relatives().clusters == found.clusters
-    assert not emdb_server.requests
-
-
-def without(server, what):
-    """Settings with which there are no published clusters."""
-    if what == "404":
-        server.faults["clusters-by-entity"] = ["404"]
-    if what == "of others":
-        server.add_clusters("9ZZZ_1 9YYY_1\n")
-    return {"none configured": {"clusters": []}, "other identity": {"identity": 0.5}}.get(what, {})
-
-
-@needs_mmseqs
-@pytest.mark.parametrize("what", ["404", "of others", "none configured", "other identity"])
-def test_without_published_clusters_mmseqs_makes_its_own(relatives, emdb_server, what):
-    found = relatives(**without(emdb_server, what))
-    assert found.clusters["1aaa"] & found.clusters["1bbb"]
-    assert not found.clusters["1aaa"] & found.clusters["1ccc"]
-    assert found.origin == f"MMseqs2 at {0.5 if what == 'other identity' else 0.3:g} identity"
-    (line,) = relatives.told
-    assert found.origin in line
-    assert ("cannot be had" in line) == (what in ("404", "of others"))
-
-
-@needs_mmseqs
-def test_the_users_own_models_are_compared_too(relatives, emdb_server):
-    """One that has no PDB id: its chains have the name of its row."""
-    chains = sequences(read_model(GLOBIN))
-    emdb_server.add_sequences(fasta(**{"1aaa_A": mutated(chains["B"], 0.4, AMINO_ACIDS)}))
-    found = relatives({"Mine-1": str(GLOBIN)}, clusters=[])
-    assert found.chains["protein"]["mine-1_B"] == chains["B"]
-    assert found.clusters["mine-1"] & found.clusters["1aaa"]
-
-
-def test_without_sequences_there_are_no_relatives(relatives, emdb_server):
-    emdb_server.faults["pdb_seqres"] = ["404"]
-    with pytest.raises(CryoreadyError, match="no such entry"):
-        relatives()

@@ -12,12 +12,12 @@ from cryoready.dataset.homologues import (
     hits,
     nucleic_clusters,
     read_fasta,
-    sequences,
     write_fasta,
 )
 from cryoready.dataset.sheet import read_sheet
 from cryoready.dataset.yardstick import read_yardstick
 from cryoready.files.models import read_model
+from cryoready.files.sequences import sequences
 
 ROOT = Path(__file__).parents[2]
 LISTS = ROOT / "resources/weights/v1"

@@ -7,7 +7,6 @@ import pytest
 from kin import AMINO_ACIDS, BASES, OPPOSITE, drawn, mutated, needs_mmseqs, shuffled
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.homologues import sequences
 from cryoready.dataset.relatives import (
     entry_of,
     homologues,
@@ -18,6 +17,7 @@ from cryoready.dataset.relatives import (
     with_nucleic_clusters,
 )
 from cryoready.files.models import read_model
+from cryoready.files.sequences import sequences
 
 ROOT = Path(__file__).parents[2]
 

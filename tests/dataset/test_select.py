@@ -12,15 +12,17 @@ from made_up import made_up_catalogue
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.catalogue import read_catalogue
 from cryoready.dataset.filters import FILTERS, judge
-from cryoready.dataset.homologues import E_VALUE, hits, sequences
+from cryoready.dataset.homologues import E_VALUE, hits
 from cryoready.dataset.relatives import entry_of, mmseqs_clusters, with_nucleic_clusters
 from cryoready.dataset.select import (
     models_to_compare,
     select,
     taken,
     unknown_held_out,
+    with_sheet,
 )
 from cryoready.files.models import read_model
+from cryoready.files.sequences import sequences
 
 SETTINGS = {
     "metadata": {
@@ -270,7 +272,7 @@ def test_relatives_of_the_held_out_are_nowhere():
     assert table["split"][2] == "val"
     assert table["cluster"][1] == "b,x"
     assert counts.set_index("filter")["rejected"][["clusters", "redundant"]].tolist() == [1, 2]
-    assert unknown_held_out(held, clusters, NO_CHAINS) == ["other"]
+    assert unknown_held_out(catalogue_of(rows), held, clusters, NO_CHAINS) == ["other"]
     assert models_to_compare(catalogue_of(rows), held, SETTINGS["metadata"]) == {
         *("1aaa", "1bbb", "1xxx", "1ccc", "1ddd", "1eee", "9zzz", "mine", "other")
     }
@@ -420,3 +422,34 @@ def test_an_id_that_no_sheet_can_hold_is_left_out():
     assert why["EMD-100000"] == "id: EMD-100000, more than 5 digits"
     assert not why["EMD-99999"].startswith("id")
     assert counts["filter"].iloc[0] == "id"
+
+
+def test_models_of_a_held_out_entry_count_whatever_its_resolution():
+    """Rejected by a filter, and without a model in the sheet: the catalogue knows it."""
+    table = catalogue_of(
+        {
+            "EMD-1111": {"pdb": "1abc", "pdbs": "1abc"},
+            "EMD-2222": {"pdb": "2abc", "pdbs": "2abc,3abc", "resolution": 2.0},
+        }
+    )
+    held = {"EMD-2222": {"split": "test", "pdb": "4ABC,mine"}}
+    compared = models_to_compare(table, held, settings()["metadata"])
+    assert compared == {"1abc", "2abc", "3abc", "4abc", "mine"}
+    clusters = {"1abc": frozenset({"c"}), "3abc": frozenset({"c"})}
+    found, _ = select(table, clusters, {"protein": {}, "nucleic": {}}, held, settings())
+    why = found.set_index("id")["rejected_because"]
+    assert why["EMD-1111"].startswith("redundant: ")
+    assert unknown_held_out(table, held, clusters, {"protein": {}, "nucleic": {}}) == []
+
+
+def test_the_sheet_has_the_last_word():
+    table = catalogue_of({"EMD-1111": {"pdb": "1abc", "resolution": 3.0}, "EMD-2222": {}})
+    rows = {
+        "EMD-1111": {"pdb": "2ABC", "resolution": None},
+        "EMD-2222": {"pdb": None, "resolution": 4.0},
+        "mine": {"pdb": "3abc", "resolution": 4.0},
+    }
+    found = with_sheet(table, rows).set_index("id")
+    assert found.loc["EMD-1111", ["pdb", "resolution"]].tolist() == ["2abc", 3.0]
+    assert found.loc["EMD-2222", "resolution"] == 4.0
+    assert len(found) == 2

@@ -434,11 +434,11 @@ def test_candidates_are_what_was_not_rejected(tmp_path):
     assert found == {
         "EMD-1001": Candidate(
             **{"id": "EMD-1001", "emdb": "EMD-1001", "pdb": "1abc", "resolution": 3.5},
-            **{"contour": 0.02, "split": "train", "voxels": 27_000_000},
+            **{"contour": 0.02, "split": "train", "voxels": 27_000_000, "sampling": 1.1},
         ),
         "EMD-1003": Candidate(
             **{"id": "EMD-1003", "emdb": "EMD-1003", "pdb": "2def", "resolution": 4.0},
-            **{"contour": None, "split": "test", "voxels": 125_000_000},
+            **{"contour": None, "split": "test", "voxels": 125_000_000, "sampling": 0.83},
         ),
     }
     assert found["EMD-1003"].where == f"{path}, EMD-1003"

@@ -3,9 +3,10 @@
 from collections import Counter
 
 import pytest
+from kin import AMINO_ACIDS, drawn, mutated, needs_mmseqs
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.split import fill, preference, redundant, split_of
+from cryoready.dataset.split import fill, preference, redundant, related, split_of
 
 COUNTS = {"train": 256, "val": 70, "test": 110}
 HELD_OUT = {"T": {"split": "test", "pdb": None}, "V": {"split": "val", "pdb": "1abc"}}
@@ -137,3 +138,19 @@ def test_only_as_many_are_searched_as_are_needed():
     assert list(ranks)[:3] == ["EMD-0001", "EMD-0003", "EMD-0005"]
     assert len(ranks) == 200
     assert sum(batches) < 500
+
+
+@needs_mmseqs
+def test_every_entry_with_a_related_model_is_named():
+    """Two maps may have one model fitted into both."""
+    protein = drawn(AMINO_ACIDS, 200, 1)
+    chains = {
+        "protein": {"1abc_A": protein, "2abc_A": mutated(protein, 0.3, AMINO_ACIDS)},
+        "nucleic": {},
+    }
+    models = {"EMD-1": ["1abc"], "EMD-2": ["1abc"], "EMD-3": ["2abc"]}
+    found = related(
+        ["EMD-1", "EMD-2"], {"EMD-3": "test"}, models=models, chains=chains, e_value=1e-3, threads=1
+    )
+    assert set(found) == {"EMD-1", "EMD-2"}
+    assert "chain A of 2abc of EMD-3 (test)" in found["EMD-2"]

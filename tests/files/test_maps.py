@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from cryoready.core.errors import CryoreadyError
+from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.core.volume import Volume
 from cryoready.files.maps import read_layout, read_map, write_map
 from cryoready.files.models import read_model
@@ -319,7 +319,7 @@ def test_a_failed_write_leaves_the_folder_as_it_was(tmp_path, monkeypatch, name)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(mrcfile.mrcfile.MrcFile, "add_label", disk_full)
-    with pytest.raises(CryoreadyError, match=r"cannot be written: No space left on device"):
+    with pytest.raises(TransientError, match=r"cannot be written: No space left on device"):
         write_map(path, volume, label="x")
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert path.read_bytes() == b"what was there before"

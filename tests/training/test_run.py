@@ -276,3 +276,11 @@ def test_a_fine_tuning_keeps_the_negative_density_of_its_start(tmp_path):
     save_weights(weights, start, Card("start", "1", start.architecture, 1.0, negatives=0.5))
     assert make(tmp_path, initial_weights=str(weights)).card(ROW).negatives == 0.5
     assert make(tmp_path).card(ROW).negatives == 0.0
+
+
+def test_an_entry_that_could_not_be_prepared_is_not_passed_over(tmp_path):
+    arguments = request(tmp_path)
+    card = {"id": "EMD-1234", "boxes_sha256": "0", "failed": "no such entry"}
+    (tmp_path / "pair.json").write_text(json.dumps(card))
+    with pytest.raises(CryoreadyError, match="EMD-1234 could not be prepared: no such entry"):
+        set_up(**arguments)

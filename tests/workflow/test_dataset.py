@@ -53,7 +53,12 @@ def filled(folder: Path) -> None:
 
 def configured(checkout: Checkout, server: EmdbServer, **archive: Any) -> tuple[str, ...]:
     """Options that point to the server, with nothing in the sheet but what is held out."""
-    sheet = checkout.sheet("held_out", {"id": "EMD-6272", "pdb": "3J9S", "split": "test"})
+    own = {kind: f"resources/small/EMD-6272-box.{kind}.gz" for kind in ("map", "pdb")}
+    rows = (
+        {"id": "EMD-6272", "pdb": "3J9S", "resolution": 2.7, "split": "test"},
+        {"id": "EMD-6272-own", "map": own["map"], "model": own["pdb"], "split": "test"},
+    )
+    sheet = checkout.sheet("held_out", *rows)
     settings = {"archive": archive_settings(server, **archive), "dataset": SETTINGS}
     return "--configfile", checkout.settings("archive", entries=sheet, **settings)
 
@@ -66,7 +71,7 @@ def table(checkout: Checkout, name: str) -> dict[str, dict[str, str]]:
 
 def made(checkout: Checkout) -> dict[str, bytes]:
     """What must be the same however it was fetched."""
-    names = checkout.files("results/work") - {"pair.png"}
+    names = checkout.files("results/work")
     stacks = {name: (checkout / "results/work" / name).read_bytes() for name in names}
     return stacks | {"entries": (checkout / "results/dataset/entries.tsv").read_bytes()}
 
@@ -87,7 +92,8 @@ def test_every_entry_is_taken_or_has_its_reason(finished: Checkout) -> None:
     assert candidates["EMD-1003"]["rejected_because"].startswith("model: ")
     assert set(entries) == set(SMALL)
     assert {row["rejected_because"] for row in entries.values()} == {""}
-    assert entries["EMD-6272"]["split"] == "test"  # as the sheet says
+    assert entries["EMD-6272"]["split"] == "test"  # as the sheet says, which also has the last
+    assert entries["EMD-6272"]["resolution"] == "2.7"  # word on what it says of the entry
     assert candidates.keys() == {*SMALL, "EMD-1001", "EMD-1002", "EMD-1003"}
 
 
@@ -97,6 +103,10 @@ def test_the_choice_can_be_traced_and_no_map_is_kept(finished: Checkout) -> None
     assert known["checksums"]["model"].keys() == {"3j6b", "3j63", "3j9s"}
     assert [row["left"] for row in known["filters"]][-1] == 3
     assert "singleParticle" in known["catalogue"]["query"]
+    held = known["selection"]["held_out"]
+    assert held["EMD-6272"] == {"split": "test", "pdb": "3J9S,EMD-6272-own"}
+    assert held["EMD-23222"] == {"split": "test", "pdb": "7L85"}  # of the published benchmark
+    assert set(known["selection"]["sha256"]) == {"pdb_seqres.txt.gz", "clusters-by-entity-30.txt"}
     fetched = [*finished.folder.glob("downloads/EMD*/*"), *finished.folder.glob("results/**/emd_*")]
     assert not fetched
     for entry in SMALL:
@@ -133,12 +143,12 @@ def test_another_limit_judges_again_but_fetches_nothing(finished: Checkout) -> N
 def test_a_bad_network_and_a_small_disk_give_the_same_bytes(
     finished: Checkout, server: EmdbServer, tmp_path: Path
 ) -> None:
-    """20 % of the requests fail; and as many maps as disk_mb allows, one, lie there at a time."""
+    """20 % of the requests fail; and as many maps as maps_mb allows, one, lie there at a time."""
     server.random_faults(0.2, seed=3)
     other = copy_checkout(tmp_path)
     process = other.start(
         *("dataset", *configured(other, server), "--cores=3"),
-        *("--resources", "gpu=1", "downloads=2", "disk_mb=1"),
+        *("--resources", "gpu=1", "downloads=2", "maps_mb=1"),
     )
     most = 0
     while process.poll() is None:
@@ -245,6 +255,17 @@ def test_a_pinned_choice_refuses_other_files(
     server.faults.clear()
     checkout.made(target, *options, "entries=config/chosen.tsv")
     assert (checkout / target).read_bytes() == (finished / target).read_bytes()
+
+
+def test_a_sheet_is_not_made_from_itself(finished: Checkout) -> None:
+    options = (
+        "--configfile",
+        "config/archive.yaml",
+        "--config",
+        "entries=results/dataset/entries.tsv",
+    )
+    error = finished.snakemake("dataset", *options, "--forcerun", "select").error
+    assert "cannot be made from itself" in error
 
 
 def test_a_dead_network_is_one_line(tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ ABLATION = checked(ablation_runs, config["ablation"])
 # Modules that bring files, or draw: an edit there must not fetch and compute hundreds of maps again.
 UNCOUNTED = [
     f"cryoready.{name}"
-    for name in ("dataset.fetch", "dataset.download", "dataset.sheet", "report.pair_figure")
+    for name in (
+        *("dataset.fetch", "dataset.archive_files", "dataset.download", "dataset.sheet"),
+        "report.pair_figure",
+    )
 ]
 
 

@@ -2,9 +2,8 @@
 from collections import ChainMap
 
 from cryoready.dataset.budget import megabytes
-from cryoready.dataset.sheet import read_candidates
+from cryoready.dataset.sheet import CANDIDATES, read_candidates
 
-CANDIDATES = Path("results/dataset/candidates.tsv")
 PAIR_ROLES = ("map", "model", "metadata")
 
 
@@ -65,7 +64,7 @@ def prepare_settings(wildcards):
 def prepare_megabytes(wildcards):
     """Memory and passing disk space of a pair, from the size of its map where that is known."""
     chosen = candidates().get(wildcards.id)
-    return megabytes(chosen.voxels if chosen else 350**3)
+    return megabytes(chosen.voxels, chosen.sampling) if chosen else megabytes(350**3)
 
 
 def structures_to_pack(_):
@@ -77,27 +76,45 @@ def structure_settings(_):
     return {"resolutions": {entry: SHEET[entry].resolution for entry in simulated("train")}}
 
 
-def held_out():
-    """Entries that may not be trained on: those of the benchmark, `val` and `test` of the sheet."""
-    named = {entry.id: {"split": "test", "pdb": entry.pdb} for entry in YARDSTICK.values()}
-    for entry in SHEET.values():
-        if entry.split in ("val", "test"):
-            named[archived_as(entry) or entry.id] = {"split": entry.split, "pdb": entry.pdb}
-    return named
+def held_out_rows():
+    """Rows of the sheet that may not be trained on."""
+    return [entry for entry in SHEET.values() if entry.split in ("val", "test")]
 
 
 def held_out_models():
-    """Models of the held-out entries of the sheet that have no PDB id, by id."""
-    own = [entry for entry in SHEET.values() if entry.split in ("val", "test") and not entry.pdb]
-    return {archived_as(entry) or entry.id: entry.model for entry in own if entry.model}
+    """Models of those rows that have no PDB id, by id."""
+    own = {entry.id: located(entry.id) for entry in held_out_rows() if not entry.pdb}
+    return {entry: str(found.model) for entry, found in own.items() if found.model}
+
+
+def held_out():
+    """Split and models of all entries that may not be trained on: of the benchmark and the sheet."""
+    named = {entry.id: ("test", [entry.pdb]) for entry in YARDSTICK.values()}
+    for entry in held_out_rows():
+        key = archived_as(entry) or entry.id
+        _, models = named.get(key, ("", []))
+        named[key] = (entry.split, [*models, entry.pdb or entry.id])
+    return {
+        key: {"split": split, "pdb": ",".join(dict.fromkeys(filter(None, models))) or None}
+        for key, (split, models) in named.items()
+    }
 
 
 def select_settings(_):
+    if Path(config["entries"]).resolve() == Path("results/dataset/entries.tsv").resolve():
+        raise SystemExit(
+            f"cryoready: error: entries: {config['entries']} is what `dataset` makes, it cannot be "
+            "made from itself: copy it to another place, or leave the setting out"
+        )
     keys = ("metadata", "relatives", "counts", "reserve", "seed")
+    cells = {
+        entry.id: {"pdb": entry.pdb, "resolution": entry.resolution} for entry in SHEET.values()
+    }
     return {
         **{key: DATASET[key] for key in keys},
         "held_out": held_out(),
         "models": held_out_models(),
+        "rows": {key: row for key, row in cells.items() if any(row.values())},
     }
 
 

@@ -15,7 +15,7 @@ rule prepare:
         "../../envs/cryoready.yaml"
     resources:
         mem_mb=lambda w, attempt: attempt * prepare_megabytes(w)["memory"],
-        disk_mb=lambda w: prepare_megabytes(w)["disk"],
+        maps_mb=lambda w: prepare_megabytes(w)["disk"],
     params:
         science=science("prepare"),
         settings=prepare_settings,
@@ -36,7 +36,8 @@ rule local_targets:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w, attempt: attempt * prepare_megabytes(w)["memory"],
+        maps_mb=lambda w: prepare_megabytes(w)["disk"],
     params:
         science=science("local_targets"),
         settings=prepare_settings,

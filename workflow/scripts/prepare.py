@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.download import Unreachable
+from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.dataset.fetch import fetched, known_checksum
 from cryoready.dataset.pairs import prepare_entry, write_no_pair
-from cryoready.dataset.sheet import read_sheet
+from cryoready.dataset.sheet import CANDIDATES, read_candidates
 from cryoready.report.pair_figure import plot_no_pair, plot_pair
 from step import step
 
@@ -20,11 +19,11 @@ with step(snakemake) as report:
         plot_pair(pair.map, pair.target, title=lines[0], path=Path(to["picture"]))
         for line in lines:
             report(line)
-    except Unreachable:
+    except TransientError:
         raise
     except CryoreadyError as error:
-        # a candidate of the data set may turn out unfit, an entry of the sheet may not
-        if entry_id in read_sheet(Path(config["entries"])):
+        # a candidate of the data set may turn out unfit, an entry that the user chose may not
+        if entry_id not in read_candidates(CANDIDATES):
             raise
         write_no_pair(entry_id, str(error), to, settings)
         plot_no_pair(entry_id, str(error), path=Path(to["picture"]))

@@ -8,59 +8,93 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryoready.core.errors import CryoreadyError
+
 BYTES_A_VOXEL = 4  # of a map, whose compression is not counted on
-MEMORY_MEGABYTES = 700  # of a job, beside what grows with the map
-MEMORY_A_VOXEL = 60e-6  # MB
-SECONDS = 6.0  # of a pair, beside what grows with the map
-SECONDS_A_VOXEL = 1.1e-6
+# Of a job: in all, for each voxel of the map, and for each of the same map at 1 Å.
+MEGABYTES, MEGABYTES_A_VOXEL, MEGABYTES_A_POINT = 320, 18e-6, 27e-6  # no map took more
+SECONDS, SECONDS_A_VOXEL, SECONDS_A_POINT = 2.0, 0.14e-6, 0.47e-6  # of one core
 MOLECULE = 0.5  # of the edge of a map: how far a molecule reaches
 BYTES_A_BOX_VOXEL = 4  # map and target in half precision
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of pairs that are still to be prepared: bytes fetched, bytes kept, seconds of one core."""
+    """Of pairs: bytes fetched, bytes of boxes, seconds of one core, MB of the largest job."""
 
     pairs: int
     fetched: float
     kept: float
     seconds: float
+    memory: float
 
-    def lines(self, *, cores: int) -> list[str]:
-        """What to tell the user."""
-        return [
+    def lines(self, *, cores: int, memory: float) -> list[str]:
+        """What to tell the user of a machine with so many ``cores`` and MB of ``memory``."""
+        told = [
             f"{self.pairs} pairs to fetch, up to {self.fetched / 1e9:.1f} GB: "
             f"{self.fetched / 36e9:.1f} h at 10 MB/s",
             f"about {self.kept / 1e9:.1f} GB of boxes stay (dataset.boxes.most takes fewer of an "
-            "entry); maps lie on the disk only while they are used (resource disk_mb in profiles/)",
-            f"about {self.seconds / 3600 / cores:.1f} h of computing on {cores} cores",
+            "entry); maps lie on the disk only while they are used (resource maps_mb in profiles/)",
+            f"about {self.seconds / 3600 / cores:.1f} h of computing on {cores} cores, up to "
+            f"{self.memory / 1e3:.1f} GB of memory a job",
         ]
+        if self.memory * cores > memory:
+            told.append(
+                f"warning: {cores} such jobs do not fit into {memory / 1e3:.0f} GB of memory: add "
+                f"--resources gpu=1 downloads=2 maps_mb=50000 mem_mb={0.8 * memory:.0f}"
+            )
+        return told
+
+    def check(self, *, most_gigabytes: float) -> None:
+        """Refuse what would leave more on the disk than ``dataset.most_gigabytes`` allows."""
+        if self.kept > 1e9 * most_gigabytes:
+            share = most_gigabytes / (self.kept / 1e9)
+            raise CryoreadyError(
+                f"about {self.kept / 1e9:.0f} GB of boxes are expected of {self.pairs} pairs, more "
+                f"than dataset.most_gigabytes = {most_gigabytes:g}: raise it, or take fewer boxes "
+                f"(dataset.boxes.most), or fewer pairs (dataset.counts, about {share:.0%} of them)"
+            )
 
 
-def megabytes(voxels: int) -> dict[str, int]:
-    """Memory and passing disk space of the preparation of a map with so many voxels, in MB."""
-    return {
-        "memory": int(MEMORY_MEGABYTES + MEMORY_A_VOXEL * voxels),
-        "disk": int(1 + BYTES_A_VOXEL * voxels / 1e6),
-    }
+def megabytes(voxels: float, voxel_size: float = 1.0) -> dict[str, int]:
+    """Memory and passing disk space, in MB, of the preparation of a map.
+
+    Parameters
+    ----------
+    voxels
+        of the whole map.
+    voxel_size
+        Å; the map is resampled to 1 Å.
+    """
+    memory = _memory(voxels, voxels * voxel_size**3)
+    return {"memory": int(memory), "disk": int(1 + BYTES_A_VOXEL * voxels / 1e6)}
+
+
+def _memory(voxels: float, points: float) -> float:
+    return MEGABYTES + MEGABYTES_A_VOXEL * voxels + MEGABYTES_A_POINT * points
 
 
 def cost(candidates: Iterable[Mapping[str, Any]], boxes: Mapping[str, Any]) -> Cost:
     """What it takes to prepare ``candidates``, each with ``voxels`` and ``voxel_size`` (Å)."""
-    rows = list(candidates)
-    voxels = [float(row["voxels"]) for row in rows]
+    sizes = [_size(row) for row in candidates]
     return Cost(
-        pairs=len(rows),
-        fetched=sum(BYTES_A_VOXEL * n for n in voxels),
-        kept=sum(_box_bytes(row, boxes) for row in rows),
-        seconds=sum(SECONDS + SECONDS_A_VOXEL * n for n in voxels),
+        pairs=len(sizes),
+        fetched=sum(BYTES_A_VOXEL * voxels for voxels, _ in sizes),
+        kept=sum(_box_bytes(points, boxes) for _, points in sizes),
+        seconds=sum(SECONDS + SECONDS_A_VOXEL * v + SECONDS_A_POINT * p for v, p in sizes),
+        memory=max((_memory(*size) for size in sizes), default=0.0),
     )
 
 
-def _box_bytes(row: Mapping[str, Any], boxes: Mapping[str, Any]) -> float:
+def _size(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Voxels of a map, and of the same at 1 Å, for which an unknown voxel size is taken."""
+    voxels, voxel_size = float(row["voxels"]), float(row["voxel_size"])
+    return voxels, voxels * (voxel_size if voxel_size > 0 else 1.0) ** 3
+
+
+def _box_bytes(points: float, boxes: Mapping[str, Any]) -> float:
     """Of the boxes that cover a molecule which reaches over `MOLECULE` of the edge of its map."""
-    edge = float(row["voxels"]) ** (1 / 3) * float(row["voxel_size"])  # voxels of 1 Å
-    number = (1 + MOLECULE * edge / boxes["stride_voxels"]) ** 3
+    number = (1 + MOLECULE * points ** (1 / 3) / boxes["stride_voxels"]) ** 3
     if boxes["most"] is not None:
         number = min(number, boxes["most"])
     return float(number * BYTES_A_BOX_VOXEL * boxes["edge_voxels"] ** 3)

@@ -6,7 +6,7 @@ EMDB's search (REST, see https://www.ebi.ac.uk/emdb/api/) is ::
 
 with pages counted from 1. It answers a JSON array of entries in the shape of the JSON of one entry
 (`cryoready.dataset.metadata`), of which ``fl`` keeps the named sections. There is no word on how
-many pages there are: the last has fewer entries than were asked for, perhaps none. The query is
+many pages there are: the last has fewer entries than the first, perhaps none. The query is
 Lucene's, over fields of the index, not of the JSON; in public use are::
 
     current_status:"REL" AND structure_determination_method:"singleParticle"
@@ -25,7 +25,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,7 +42,8 @@ from cryoready.dataset.metadata import extract_metadata
 #: Sections of an entry that hold what the columns say.
 FIELDS = "emdb_id,admin,crossreferences,map,interpretation,structure_determination_list"
 ROWS = 500  # a page, some MB
-MOST_ROWS = 1000  # a page, as public clients ask for: a server that gave fewer would seem to end
+MOST_ROWS = 1000  # a page, as public clients ask for
+LONGEST_SEARCH = timedelta(days=7)  # from its first page to its last
 
 TEXTS = ("id", "emdb", "pdb", "pdbs", "title", "method", "status", "released")
 NUMBERS = ("resolution", "contour", "half_maps", "box", "voxels", "voxel_size")
@@ -72,18 +73,19 @@ def pages_folder(cache: Path, query: str, *, rows: int = ROWS) -> Path:
     on the day (UTC) on which it was made, and asked anew later.
     """
     top = cache / "catalogue" / query_key(query, rows)
-    today = top / datetime.now(UTC).date().isoformat()
-    last = max(top.glob("????-??-??"), default=today)
-    pages = sorted(last.glob("page_*.json"))
-    return today if pages and _is_last(pages[-1], rows) else last
+    now = datetime.now(UTC).date()
+    today, oldest = (top / day.isoformat() for day in (now, now - LONGEST_SEARCH))
+    last = max((folder for folder in top.glob("????-??-??") if folder >= oldest), default=today)
+    return today if _is_complete(sorted(last.glob("page_*.json"))) else last
 
 
-def _is_last(page: Path, rows: int) -> bool:
+def _is_complete(pages: Sequence[Path]) -> bool:
     """Whether no page follows; one that is damaged is to be fetched again."""
     try:
-        return len(read_page(page)) < rows
-    except CryoreadyError:
+        first, *_, last = [len(read_page(page)) for page in (*pages[:1], *pages[-1:])]
+    except (CryoreadyError, ValueError):
         return False
+    return last < first or first == 0
 
 
 def fetch_pages(
@@ -124,9 +126,9 @@ def fetch_pages(
     pages: list[Path] = []
     first: list[str] = []
     known: set[str] = set()
-    found = rows
+    found = full = rows
     with tqdm(desc="catalogue of EMDB", unit="page") as bar:
-        while found == rows:
+        while found == full:
             number = len(pages) + 1
             page = folder / f"page_{number:04d}.json"
             urls = search_urls(query, mirrors, rows=rows, page=number)
@@ -140,6 +142,7 @@ def fetch_pages(
             first = first or ids
             known.update(ids)
             found = len(ids)
+            full = full if pages else max(found, 1)  # a server may give fewer than it is asked for
             pages.append(page)
             bar.set_postfix(entries=len(known), refresh=False)
             bar.update()

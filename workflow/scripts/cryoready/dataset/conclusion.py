@@ -109,4 +109,6 @@ def provenance(
 
 def _files(table: pd.DataFrame, _: Any) -> "pd.Series[str]":
     """Files that could not be had or read, or gave no boxes."""
-    return table["failed"].fillna("").map(lambda why: f"files: {why}" if why else "")
+    return (
+        table["failed"].fillna("").map(lambda why: f"files: {' '.join(why.split())}" if why else "")
+    )

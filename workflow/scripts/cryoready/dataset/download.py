@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import requests
 from filelock import BaseFileLock, FileLock, Timeout
 
-from cryoready.core.errors import CryoreadyError
+from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.core.whole_files import file_sha256
 from cryoready.dataset.sheet import ARCHIVE_PATTERN
 from cryoready.dataset.transfer import MirrorError, NoSpaceError, Transfer, is_html
@@ -30,10 +30,8 @@ POLL_SECONDS = 0.1
 MOST_PAUSE = 300.0  # s between two rounds, before the randomness
 
 
-class Unreachable(CryoreadyError):
-    """Not to be had now (network, server, disk); trying again later may help."""
-
-    temporary = True
+class Unreachable(TransientError):
+    """Not to be had now; trying again later may help."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +158,9 @@ def _bring(
                 found = _accept(transfer, valid)
             except MirrorError as failure:
                 failure.gained = transfer.size - before
+                earlier = failures.get(url)
+                # once may be an accident of the transfer; twice it is what this mirror has
+                failure.final |= failure.kind == "unfit" == (earlier and earlier.kind)
                 failures[url] = failure
             else:
                 transfer.finish(destination)

@@ -1,9 +1,8 @@
 """Fetch what entries need: their files, many at once or for as long as a job uses them."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,12 @@ from tqdm import tqdm
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.archive_files import fetch_file
 from cryoready.dataset.download import Unreachable
-from cryoready.dataset.homologues import Polymer, sequences
 from cryoready.dataset.metadata import read_metadata
-from cryoready.dataset.relatives import (
-    Clusters,
-    mmseqs_clusters,
-    read_clusters,
-    read_seqres,
-    with_nucleic_clusters,
-)
 from cryoready.dataset.sheet import archive_path
-from cryoready.files.models import read_model
 
 ROLES = {"map": "maps", "metadata": "metadata", "model": "models"}  # of a file -> kind of download
 
 SMALLEST_FIRST = ("metadata", "model", "map")
-PUBLISHED_IDENTITY = 0.3  # of RCSB's clusters that the settings name
 
 Row = dict[str, Any]
 Report = Callable[[str], None]
@@ -104,78 +93,6 @@ def known_checksum(provenance: str | None, role: str, key: str) -> str | None:
             f"archive.checksums: {provenance} is not the provenance.json of a data set: {error!r}"
         ) from error
     return str(found) if found else None
-
-
-@dataclass(frozen=True)
-class Relatives:
-    """Clusters and chains of entries of the PDB, and who made the clusters."""
-
-    clusters: Clusters
-    chains: dict[Polymer, dict[str, str]]
-    origin: str
-
-
-def fetch_relatives(
-    pdb_ids: Collection[str],
-    models: Mapping[str, str],
-    config: Mapping[str, Any],
-    *,
-    threads: int,
-    report: Report,
-) -> Relatives:
-    """Sequences of the PDB, and RCSB's clusters of them or, where these cannot be had, MMseqs2's.
-
-    Parameters
-    ----------
-    pdb_ids
-        lower case.
-    models
-        files of the user's own entries by id; their chains have its name in lower case.
-    config
-        the settings: ``cache``, ``archive``, and of ``dataset`` ``retries`` and ``relatives``.
-    threads
-        of MMseqs2.
-    report
-        is told where the clusters come from.
-    """
-    cache = Path(config["cache"])
-    archive = {**config["archive"], "retries": config["dataset"]["retries"]}
-    path = cache / "pdb_seqres.txt.gz"
-    fetch_file("sequences", "", path, archive, cache=cache)
-    chains = {polymer: dict(found) for polymer, found in read_seqres(path, pdb_ids).items()}
-    for entry, model in models.items():
-        atoms = read_model(model)
-        for polymer, labelled in chains.items():
-            own = sequences(atoms, polymer)
-            labelled |= {f"{entry.lower()}_{chain}": text for chain, text in own.items()}
-    identity = config["dataset"]["relatives"]["identity"]
-    clusters, origin = _published_clusters(pdb_ids, cache, config["archive"], identity, report)
-    if clusters is None:
-        clusters = mmseqs_clusters(chains, identity=identity, threads=threads)
-    return Relatives(with_nucleic_clusters(clusters, chains, threads=threads), chains, origin)
-
-
-def _published_clusters(
-    pdb_ids: Collection[str],
-    cache: Path,
-    archive: Mapping[str, Any],
-    identity: float,
-    report: Report,
-) -> tuple[Clusters | None, str]:
-    """RCSB's clusters and their name; None and MMseqs2's where there are none."""
-    own = f"MMseqs2 at {identity:g} identity"
-    if identity != PUBLISHED_IDENTITY or not archive["clusters"]:
-        report(f"clusters of sequences: {own}")
-        return None, own
-    path = cache / "clusters-by-entity-30.txt"
-    try:
-        fetch_file("clusters", "", path, archive, cache=cache)
-        clusters = read_clusters(path, pdb_ids)
-    except CryoreadyError as error:
-        report(f"clusters of sequences: {own}, for RCSB's cannot be had: {error}")
-        return None, own
-    report("clusters of sequences: RCSB's at 30 % identity")
-    return clusters, "RCSB at 0.3 identity"
 
 
 def fetch_entries(

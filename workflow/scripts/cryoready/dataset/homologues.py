@@ -8,20 +8,15 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
-from cryoready.core.residues import residue_groups
 from cryoready.core.whole_files import written_whole
-from cryoready.files.sequences import one_letter_codes
-
-Polymer = Literal["protein", "nucleic"]
+from cryoready.files.sequences import Polymer
 
 E_VALUE = 1e-3
 SENSITIVITY = 7.5  # of a protein search: the highest that MMseqs2 names
@@ -38,20 +33,6 @@ COLUMNS = {
     "qcov": "query_coverage",
     "tcov": "target_coverage",
 }
-
-
-def sequences(atoms: Atoms, polymer: Polymer = "protein") -> dict[str, str]:
-    """Modelled sequence of each chain of one kind of polymer, by the name of the chain.
-
-    Residues stand in the order of the file; gaps of the model are closed; X is a residue without a
-    letter of its own.
-    """
-    chosen = atoms.take(atoms.polymer == polymer)
-    _, first = residue_groups(chosen)
-    chain, names = chosen.chain[first], chosen.residue_name[first]
-    return {
-        str(name): one_letter_codes(names[chain == name].tolist()) for name in dict.fromkeys(chain)
-    }
 
 
 def hits(

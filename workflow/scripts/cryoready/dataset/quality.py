@@ -12,11 +12,11 @@ from cryoready.core.atoms import Atoms
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.residues import residue_groups
 from cryoready.core.volume import FloatArray, Volume
-from cryoready.dataset.homologues import sequences
 from cryoready.dataset.prepare import Pair
 from cryoready.density.model_mask import model_mask
 from cryoready.density.solvent import empty_region
 from cryoready.density.structure_factors import model_density, structure_factors
+from cryoready.files.sequences import sequences
 from cryoready.metrics.correlation import pearson
 
 MARGIN = 8.0  # Å around the model; changes CC_mask of a whole map by less than 0.001

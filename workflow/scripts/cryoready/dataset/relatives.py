@@ -28,7 +28,8 @@ from typing import get_args
 import pandas as pd
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.dataset.homologues import Polymer, clusters, hits, nucleic_clusters
+from cryoready.dataset.homologues import clusters, hits, nucleic_clusters
+from cryoready.files.sequences import Polymer
 
 #: Sequences by label, of each kind of polymer.
 Chains = Mapping[Polymer, Mapping[str, str]]

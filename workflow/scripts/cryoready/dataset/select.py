@@ -127,12 +127,27 @@ def taken(
     return candidates.assign(split=splits, rejected_because=reasons)
 
 
+def with_sheet(catalogue: pd.DataFrame, rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The catalogue with what the user's sheet says of some entries (``pdb``, ``resolution``)."""
+    table = catalogue.set_index("id", drop=False).rename_axis(None)
+    for entry, row in rows.items():
+        if entry in table.index:
+            for column, value in row.items():
+                table.loc[entry, column] = value if value else table.loc[entry, column]
+    table["pdb"] = table["pdb"].str.lower()
+    return table.reset_index(drop=True)
+
+
 def unknown_held_out(
-    held_out: Mapping[str, HeldOut], clusters: Clusters, chains: Chains
+    catalogue: pd.DataFrame,
+    held_out: Mapping[str, HeldOut],
+    clusters: Clusters,
+    chains: Chains,
 ) -> list[str]:
     """Held-out entries of which no cluster and no sequence is known: no relative is found."""
+    named = _models(catalogue[catalogue["id"].isin(list(held_out))].set_index("id"), held_out)
     known = set(clusters) | sequenced(chains)
-    return [e for e, row in held_out.items() if (row["pdb"] or e).lower() not in known]
+    return [entry for entry, models in named.items() if not known & set(models)]
 
 
 def models_to_compare(
@@ -143,7 +158,8 @@ def models_to_compare(
     ``settings`` are those of `FILTERS`.
     """
     reasons, _ = judge(catalogue, FILTERS, settings)
-    models = _models(catalogue[reasons == ""].set_index("id"), held_out)
+    compared = (reasons == "") | catalogue["id"].isin(list(held_out))
+    models = _models(catalogue[compared].set_index("id"), held_out)
     return {pdb for pdbs in models.values() for pdb in pdbs}
 
 
@@ -152,7 +168,7 @@ def _models(table: pd.DataFrame, held_out: Mapping[str, HeldOut]) -> dict[str, t
     fitted = table["pdb"].fillna("") + "," + table["pdbs"].fillna("")
     models = {str(entry): text.lower().split(",") for entry, text in fitted.items()}
     for entry, row in held_out.items():
-        models.setdefault(entry, []).append((row["pdb"] or entry).lower())
+        models.setdefault(entry, []).extend((row["pdb"] or entry).lower().split(","))
     return {entry: tuple(dict.fromkeys(filter(None, pdbs))) for entry, pdbs in models.items()}
 
 

@@ -24,6 +24,7 @@ HALF_MAP_ID = re.compile(r"(?P<id>.+)_(?P<role>half_map_[12])")
 RESERVED_ENDINGS = ("_emready", "_evaluation", "_half_map_1", "_half_map_2")
 SIMULATED = "simulated"  # in column `map`: a pair simulated and degraded from `model`
 SPLITS = ("train", "val", "test")
+CANDIDATES = Path("results/dataset/candidates.tsv")
 
 LENGTHS = ("resolution", "voxel_size", "mask_radius")  # Å, above 0
 LEVELS = ("mask_contour", "contour")  # map units, not negative
@@ -160,9 +161,13 @@ def read_sheet(path: Path) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class Candidate(Entry):
-    """An entry of the archive that may become a training pair, with the size of its map."""
+    """An entry of the archive that may become a training pair, with the size of its map.
+
+    ``sampling`` is the voxel size that EMDB states, Å; ``voxel_size`` would replace the header's.
+    """
 
     voxels: int = 0
+    sampling: float = 1.0
 
 
 def read_candidates(path: Path) -> dict[str, Candidate]:
@@ -180,6 +185,7 @@ def read_candidates(path: Path) -> dict[str, Candidate]:
             contour=float(row["contour"]) if row["contour"] else None,
             split=row["split"],
             voxels=int(float(row["voxels"])),
+            sampling=float(row["voxel_size"] or 1),
             where=f"{path}, {row['id']}",
         )
         for row in rows

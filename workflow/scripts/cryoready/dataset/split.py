@@ -20,7 +20,11 @@ AT_LEAST = 50  # entries searched at a time: a search costs seconds before it be
 
 
 class HeldOut(TypedDict):
-    """An entry that is, and whose relatives are, in no other split: ``split`` is val or test."""
+    """An entry that is, and whose relatives are, in no other split.
+
+    ``split`` is val or test; ``pdb`` are its models, with commas between: ids of the PDB, or of the
+    user's own entries.
+    """
 
     split: str
     pdb: str | None
@@ -132,17 +136,21 @@ def related(
     """Which entries are homologues of ``others`` (with their splits): the nearest one, in words."""
     if e_value is None or not entries or not others:
         return {}
-    own = {pdb: entry for entry in entries for pdb in models[entry]}
+    own: dict[str, list[str]] = {}
+    for entry in entries:
+        for pdb in models[entry]:
+            own.setdefault(pdb, []).append(entry)
     theirs = {pdb: entry for entry in others for pdb in models[entry]}
     found = homologues(own, theirs, chains, e_value=e_value, threads=threads)
     reasons: dict[str, str] = {}
     for pdb, row in found.sort_values("e_value", kind="stable").iterrows():
         other = theirs[entry_of(row["target"])]
-        reasons.setdefault(
-            own[pdb],
-            f"homologue: {_chain(row['query'])} and {_chain(row['target'])} of {other} "
-            f"({others[other]}), E = {row['e_value']:.0e}",
-        )
+        for entry in own[pdb]:
+            reasons.setdefault(
+                entry,
+                f"homologue: {_chain(row['query'])} and {_chain(row['target'])} of {other} "
+                f"({others[other]}), E = {row['e_value']:.0e}",
+            )
     return reasons
 
 

@@ -18,7 +18,7 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoready.core.errors import CryoreadyError
+from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.core.volume import FloatArray, Vector, Volume
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -198,7 +198,7 @@ def write_map(
                     file.write(_contiguous(stored[first : first + SECTIONS]).data)
             part.replace(path)
     except OSError as error:
-        raise CryoreadyError(f"map {path} cannot be written: {error.strerror or error}") from error
+        raise TransientError(f"map {path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -208,12 +208,14 @@ def _explained(path: str | Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CryoreadyError(f"map {path} is a broken gzip file ({error}): get it again") from error
-    except OSError as error:
+    except FileNotFoundError as error:
         raise CryoreadyError(f"map {path} cannot be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise TransientError(f"map {path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise CryoreadyError(f"map {path} has a broken header ({error}): get it again") from error
     except MemoryError as error:
-        raise CryoreadyError(f"map {path} does not fit into memory") from error
+        raise TransientError(f"map {path} does not fit into memory") from error
 
 
 def _load_header(path: str | Path) -> tuple[Any, tuple[str, ...]]:

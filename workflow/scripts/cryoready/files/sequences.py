@@ -2,12 +2,32 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoready.core.atoms import Atoms
+from cryoready.core.residues import residue_groups
+
+Polymer = Literal["protein", "nucleic"]
+
 BLOSUM62 = gemmi.AlignmentScoring("b")
+
+
+def sequences(atoms: Atoms, polymer: Polymer = "protein") -> dict[str, str]:
+    """Modelled sequence of each chain of one kind of polymer, by the name of the chain.
+
+    Residues stand in the order of the file; gaps of the model are closed; X is a residue without a
+    letter of its own.
+    """
+    chosen = atoms.take(atoms.polymer == polymer)
+    _, first = residue_groups(chosen)
+    chain, names = chosen.chain[first], chosen.residue_name[first]
+    return {
+        str(name): one_letter_codes(names[chain == name].tolist()) for name in dict.fromkeys(chain)
+    }
 
 
 def one_letter_codes(names: Sequence[str]) -> str:

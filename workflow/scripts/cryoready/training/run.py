@@ -258,7 +258,7 @@ def set_up(
         named = dict(packed.table[["id", "sha256"]].astype(str).to_numpy())
     plan = {field.name: settings[field.name] for field in fields(Plan)}
     plan["boxes_per_epoch"] = settings["boxes_per_epoch"] or len(real or ())
-    cards = [json.loads(Path(path).read_text()) for path in pair_cards]
+    cards = [_card(Path(path)) for path in pair_cards]
     return Run(
         network=network,
         training=MixedDataset(real, synthetic, real_share=share, seed=settings["seed"]),
@@ -331,6 +331,17 @@ def _network(initial_weights: str | None, architecture: Mapping[str, Any]) -> tu
         return SCUNet(Architecture(**architecture, scale=NETWORK_SCALE)), 0.0
     except ValueError as error:
         raise CryoreadyError(f"configuration: network: {error}") from error
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The card of a pair that can be trained on."""
+    card: dict[str, Any] = json.loads(path.read_text())
+    if why := card.get("failed"):
+        raise CryoreadyError(
+            f"{card['id']} could not be prepared: {why}; take it out of the sheet, or delete "
+            f"{path} to try again"
+        )
+    return card
 
 
 def _open(paths: Sequence[str]) -> list[BoxStack]:
