@@ -195,7 +195,7 @@ def candidate(checkout: Checkout) -> str:
     entry = "EMD-1005"
     cells = {
         **{"id": entry, "emdb": entry, "pdb": "9zzz", "resolution": "3.5", "contour": ""},
-        **{"voxels": "85184", "split": "train", "rejected_because": ""},
+        **{"voxels": "85184", "voxel_size": "1.0", "split": "train", "rejected_because": ""},
     }
     table = checkout / "results/dataset/candidates.tsv"
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def test_a_wrong_setting_is_no_verdict_on_a_candidate(
 def test_a_candidate_that_cannot_be_had_has_all_its_files(
     checkout: Checkout, server: EmdbServer, candidate: str
 ) -> None:
-    """A reason in the place of a pair; of an entry of the sheet it is an error."""
+    """A reason in the place of a pair; of an entry that only the sheet has it is an error."""
     server.add_metadata(candidate, metadata(candidate))  # no map, no model
     mirrors = {"maps": [server.emdb_mirror], "metadata": [server.api_mirror]}
     mirrors |= {"models": [server.pdb_mirror]}
@@ -227,9 +227,12 @@ def test_a_candidate_that_cannot_be_had_has_all_its_files(
     card = checkout / f"results/work/{candidate}/pair.json"
     sheet = checkout.sheet("mine", {"id": candidate, "pdb": "9zzz"})
     target = str(card.relative_to(checkout.folder))
+    table = checkout / "results/dataset/candidates.tsv"
+    aside = table.rename(table.with_name("aside.tsv"))
     run = checkout.snakemake(target, "--configfile", settings, "--config", f"entries={sheet}")
     assert "no such entry" in run.error
     assert not card.exists()
+    aside.rename(table)
     checkout.made(target, "--configfile", settings)
     known = json.loads(card.read_text())
     assert known["failed"].startswith("no such entry")
