@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryoready.core.config import read_config
+from cryoready.core.config import read_config, typed
 from cryoready.core.errors import CryoreadyError
 from cryoready.dataset.sheet import COLUMNS, ID_PATTERN, SPLITS
 
@@ -132,3 +132,13 @@ def test_a_missing_key_is_named():
     del config["train"]["epochs"]
     with pytest.raises(CryoreadyError, match=r"'train.epochs' is missing"):
         read_config(config, SCHEMA)
+
+
+def test_the_order_of_keys_means_nothing() -> None:
+    """Snakemake compares settings as text: another order would prepare hundreds of maps again."""
+    path = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+    schema = yaml.safe_load(path.read_text())["properties"]
+    shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())["dataset"]
+    turned = yaml.safe_load(yaml.safe_dump(shipped, sort_keys=True))
+    turned["boxes"] = dict(reversed(turned["boxes"].items()))
+    assert repr(typed(turned, schema["dataset"])) == repr(typed(shipped, schema["dataset"]))

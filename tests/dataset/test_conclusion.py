@@ -70,9 +70,13 @@ def test_every_filter_rejects_its_own_pair_and_no_other():
     words = [reason for _, reason in FAULTS.values()]
     assert list(reasons_of(found).values()) == [*words, ""]
     counted = found.filters.set_index("filter")
-    assert list(counted.index) == ["files", *PAIR_FILTERS]
-    assert counted["rejected"].to_dict() == {"files": 0} | dict.fromkeys(FAULTS, 1)
-    assert counted["left"].tolist() == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert list(counted.index) == ["files", *PAIR_FILTERS, "surplus"]
+    assert counted["rejected"].to_dict() == {
+        "files": 0,
+        **dict.fromkeys(FAULTS, 1),
+        "surplus": 0,
+    }
+    assert counted["left"].tolist() == [8, 7, 6, 5, 4, 3, 2, 1, 1]
     assert set(found.entries["split"][:-1]) == {""}
 
 

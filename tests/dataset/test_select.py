@@ -18,6 +18,7 @@ from cryoready.dataset.select import (
     models_to_compare,
     select,
     taken,
+    told_counts,
     unknown_held_out,
     with_sheet,
 )
@@ -453,3 +454,18 @@ def test_the_sheet_has_the_last_word():
     assert found.loc["EMD-1111", ["pdb", "resolution"]].tolist() == ["2abc", 3.0]
     assert found.loc["EMD-2222", "resolution"] == 4.0
     assert len(found) == 2
+
+
+def test_what_is_left_is_told_and_nothing_is_an_error():
+    table = catalogue_of({"EMD-1111": {"pdb": "1abc"}, "EMD-2222": {"resolution": 9.0}})
+    clusters = {"1abc": frozenset({"c"})}
+    chosen_ones, counts = select(table, clusters, NO_CHAINS, {}, settings())
+    told = told_counts(chosen_ones, counts, settings()["counts"])
+    assert told[0].startswith("resolution: 1 rejected, 1 left")
+    assert told[-1].startswith("candidates: ")
+    assert "too few for " in told[-1]
+    rejected, counts = select(table.iloc[1:], clusters, NO_CHAINS, {}, settings())
+    with pytest.raises(
+        CryoreadyError, match="no candidate is left of 1 entries: resolution: 1 rej"
+    ):
+        told_counts(rejected, counts, settings()["counts"])

@@ -206,11 +206,16 @@ def candidate(checkout: Checkout) -> str:
 def test_a_wrong_setting_is_no_verdict_on_a_candidate(
     checkout: Checkout, server: EmdbServer, candidate: str
 ) -> None:
-    archive = {"maps": [server.emdb_mirror], "models": [server.pdb_mirror], "checksums": "no.json"}
+    archive = {
+        "maps": [server.emdb_mirror],
+        "models": [server.pdb_mirror],
+        "checksums": "empty.json",
+    }
+    (checkout / "empty.json").write_text("{}")
     settings = checkout.settings("unpinned", archive=archive)
     card = f"results/work/{candidate}/pair.json"
     error = checkout.snakemake(card, "--configfile", settings).error
-    assert "archive.checksums: no.json is not the provenance.json of a data set" in error
+    assert "archive.checksums: empty.json is not the provenance.json of a data set" in error
     assert not (checkout / card).exists()
     assert not server.requests
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from checkout import Checkout, copy_checkout, kill
 from emdb_server import EmdbServer, closed_url
@@ -129,6 +130,36 @@ def test_training_on_it_prepares_nothing_again(finished: Checkout) -> None:
     planned = finished.planned("train", *options)
     assert planned == {"train_network": 1, "loss_figure": 1, "train": 1}
     assert finished.planned("dataset", "--configfile", "config/archive.yaml") == {}
+
+
+def test_the_order_of_settings_means_nothing(finished: Checkout) -> None:
+    path = finished / "config/archive.yaml"
+    turned = yaml.safe_load(path.read_text())
+    turned["dataset"] = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for key, value in reversed(turned["dataset"].items())
+    }
+    (finished / "config/turned.yaml").write_text(yaml.safe_dump(turned, sort_keys=False))
+    assert finished.planned("dataset", "--configfile", "config/turned.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (
+            "dataset={metadata: {resolution: [6.0, 3.0]}}",
+            "dataset.metadata.resolution = [6.0, 3.0]",
+        ),
+        ("archive={checksums: no.json}", "archive.checksums = no.json: the file is not there"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_one_line(
+    finished: Checkout, setting: str, words: str
+) -> None:
+    assert (
+        words
+        in finished.snakemake("-n", "select", "--forcerun", "select", "--config", setting).error
+    )
 
 
 def test_another_limit_judges_again_but_fetches_nothing(finished: Checkout) -> None:

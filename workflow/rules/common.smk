@@ -42,6 +42,12 @@ SHEET = checked(read_sheet, Path(config["entries"]))
 YARDSTICK = read_yardstick(RESOURCES / "benchmark" / "yardstick.tsv")
 ENTRIES = completed(SHEET, YARDSTICK)
 CACHE = config["cache"].rstrip("/")
+PINNED = config["archive"]["checksums"]
+if PINNED is not None and not Path(PINNED).is_file():
+    raise SystemExit(
+        f"cryoready: error: configuration: archive.checksums = {PINNED}: the file is not there; give "
+        "the provenance.json of a data set, or null"
+    )
 EVALUATION = config["evaluation"]
 DATASET = config["dataset"]
 RUN_NAME = config["train"]["run"]

@@ -106,6 +106,13 @@ def select_settings(_):
             f"cryoready: error: entries: {config['entries']} is what `dataset` makes, it cannot be "
             "made from itself: copy it to another place, or leave the setting out"
         )
+    for name in ("resolution", "box", "released"):
+        low, high = DATASET["metadata"][name]
+        if low and high and low > high:
+            raise SystemExit(
+                f"cryoready: error: configuration: dataset.metadata.{name} = [{low}, {high}]: the "
+                "first must not be larger than the second"
+            )
     keys = ("metadata", "relatives", "counts", "reserve", "seed")
     cells = {
         entry.id: {"pdb": entry.pdb, "resolution": entry.resolution} for entry in SHEET.values()

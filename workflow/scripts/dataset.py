@@ -20,7 +20,7 @@ with step(snakemake) as report:
     filters = pd.concat([pd.DataFrame(history[1]["filters"]), found.filters], ignore_index=True)
     for table, path in ((found.entries, to.entries), (found.pairs, to.pairs)):
         with written_whole(Path(path)) as part:
-            table.to_csv(part, sep="\t", index=False)
+            table.convert_dtypes().to_csv(part, sep="\t", index=False)
     with written_whole(Path(to.provenance)) as part:
         part.write_text(json.dumps(provenance(history, filters, settings, cards), indent=2) + "\n")
     pictures = {card["id"]: Path(f"results/work/{card['id']}/pair.png") for card in cards}
@@ -28,4 +28,4 @@ with step(snakemake) as report:
     write_dataset_page(page, found.entries, found.pairs, filters, counts=counts, pictures=pictures)
     for line in found.lines(counts):
         report(line)
-    report(f"train on it: snakemake --cores 8 train --config entries={to.entries}")
+    report(f"train on it, with the same settings: --config entries={to.entries}")

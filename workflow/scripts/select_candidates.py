@@ -9,7 +9,13 @@ from cryoready.core.whole_files import written_whole
 from cryoready.dataset.archive_relatives import fetch_relatives
 from cryoready.dataset.budget import cost
 from cryoready.dataset.catalogue import load_catalogue
-from cryoready.dataset.select import models_to_compare, select, unknown_held_out, with_sheet
+from cryoready.dataset.select import (
+    models_to_compare,
+    select,
+    told_counts,
+    unknown_held_out,
+    with_sheet,
+)
 from step import step
 
 with step(snakemake) as report:
@@ -25,7 +31,8 @@ with step(snakemake) as report:
     report(f"clusters of sequences: {relatives.origin}")
     known = relatives.clusters, relatives.chains
     if unknown := unknown_held_out(catalogue, held_out, *known):
-        report(f"warning: no sequence, so no relative is known of {', '.join(unknown)}")
+        some = f"{', '.join(unknown[:5])}{', …' if unknown[5:] else ''}"
+        report(f"warning: no sequence of {len(unknown)} held-out entries is known: {some}")
     table, filters = select(catalogue, *known, held_out, settings, threads=snakemake.threads)
     with written_whole(Path(to.table)) as part:
         table.to_csv(part, sep="\t", index=False, float_format="%.15g")
@@ -33,8 +40,8 @@ with step(snakemake) as report:
     with written_whole(Path(to.provenance)) as part:
         rows = filters.to_dict("records")
         part.write_text(json.dumps({**origin, "filters": rows, **settings}, indent=2) + "\n")
-    for row in filters.itertuples():
-        report(f"{row.filter}: {row.rejected} rejected, {row.left} left")
+    for line in told_counts(table, filters, settings["counts"]):
+        report(line)
     boxes = config["dataset"]["boxes"]
     chosen = table[table["rejected_because"] == ""].to_dict("records")
     memory = psutil.virtual_memory().total / 1e6

@@ -14,13 +14,18 @@ from cryoready.core.errors import CryoreadyError
 
 
 def typed(value: Any, schema: Mapping[str, Any]) -> Any:
-    """``value`` with texts in the places of numbers and booleans read as such.
+    """``value`` with texts in the places of numbers and booleans read as such, in a fixed order.
 
-    Snakemake's ``--config 'inference={tta: 4}'`` hands over nested values as text.
+    Snakemake's ``--config 'inference={tta: 4}'`` hands over nested values as text. It compares
+    settings with the order of their keys, which means nothing: here it is that of the schema.
     """
     if isinstance(value, dict):
         inner = schema.get("properties", {})
-        return {key: typed(item, inner.get(key, {})) for key, item in value.items()}
+        ordered = [
+            *(key for key in inner if key in value),
+            *(key for key in value if key not in inner),
+        ]
+        return {key: typed(value[key], inner.get(key, {})) for key in ordered}
     if isinstance(value, list):
         return [typed(item, schema.get("items", {})) for item in value]
     if isinstance(value, str) and schema and "string" not in schema.get("type", ""):

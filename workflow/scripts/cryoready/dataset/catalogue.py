@@ -43,6 +43,7 @@ from cryoready.dataset.metadata import extract_metadata
 FIELDS = "emdb_id,admin,crossreferences,map,interpretation,structure_determination_list"
 ROWS = 500  # a page, some MB
 MOST_ROWS = 1000  # a page, as public clients ask for
+FIRST_RETRIES = 2
 LONGEST_SEARCH = timedelta(days=7)  # from its first page to its last
 
 TEXTS = ("id", "emdb", "pdb", "pdbs", "title", "method", "status", "released")
@@ -132,7 +133,9 @@ def fetch_pages(
             number = len(pages) + 1
             page = folder / f"page_{number:04d}.json"
             urls = search_urls(query, mirrors, rows=rows, page=number)
-            download(urls, page, check=check_page, timeout=timeout, retries=retries, pause=pause)
+            # without a network the first page says so soon; later ones are waited for
+            tries = retries if pages else min(retries, FIRST_RETRIES)
+            download(urls, page, check=check_page, timeout=timeout, retries=tries, pause=pause)
             ids = [entry["emdb_id"] for entry in read_page(page)]
             if pages and ids == first:  # a server that ignores `page` would never end
                 raise CryoreadyError(

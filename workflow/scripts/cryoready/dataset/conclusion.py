@@ -76,7 +76,10 @@ def conclude(
     entries = taken(chosen, rejected, counts).reset_index(drop=True)[SHEET_COLUMNS]
     # a sheet has no negative levels
     entries["contour"] = entries["contour"].mask(entries["contour"].str.startswith("-"), "")
-    return Conclusion(entries, pairs, filters)
+    surplus = int(entries["rejected_because"].str.startswith("not needed").sum())
+    left = int((entries["rejected_because"] == "").sum())
+    last = pd.DataFrame([{"filter": "surplus", "rejected": surplus, "left": left}])
+    return Conclusion(entries, pairs, pd.concat([filters, last], ignore_index=True))
 
 
 def provenance(

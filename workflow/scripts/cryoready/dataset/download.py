@@ -6,6 +6,7 @@ leaves a part beside it (``.<name>.part``), which the next attempt or the next r
 
 import errno
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 from filelock import BaseFileLock, FileLock, Timeout
+from tqdm import tqdm
 
 from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.core.whole_files import file_sha256
@@ -27,6 +29,7 @@ Check = Callable[[Path], None]
 MOST_BYTES = 64e9  # of any file: a map of 2500³ voxels
 WORTHWHILE = 1 << 16  # bytes: an address that gave so much more before it broke off is asked again
 POLL_SECONDS = 0.1
+WORTH_SAYING = 5.0  # s: a longer pause is announced
 MOST_PAUSE = 300.0  # s between two rounds, before the randomness
 
 
@@ -175,7 +178,14 @@ def _turns(
     for attempt in range(retries + 1):
         hopeful = [url for url in urls if url not in failures or not failures[url].final]
         if attempt and hopeful:
-            time.sleep(min(pause * 2 ** (attempt - 1), MOST_PAUSE) * random.uniform(0.5, 1.5))
+            seconds = min(pause * 2 ** (attempt - 1), MOST_PAUSE) * random.uniform(0.5, 1.5)
+            if seconds > WORTH_SAYING:
+                said = "; ".join(dict.fromkeys(f"{_host(url)}: {failures[url]}" for url in hopeful))
+                tqdm.write(
+                    f"cryoready: {said}; try {attempt + 1} of {retries + 1} in {seconds:.0f} s",
+                    file=sys.stderr,
+                )
+            time.sleep(seconds)
         for url in sorted(hopeful, key=lambda u: failures[u].ready if u in failures else 0.0):
             if url in failures and (wait := failures[url].ready - time.monotonic()) > 0:
                 time.sleep(wait)

@@ -127,6 +127,27 @@ def taken(
     return candidates.assign(split=splits, rejected_because=reasons)
 
 
+def told_counts(table: pd.DataFrame, filters: pd.DataFrame, counts: Mapping[str, int]) -> list[str]:
+    """What to tell the user of a choice: who rejected how many, and how many there are for a split.
+
+    Raises
+    ------
+    CryoreadyError
+        if nothing is left.
+    """
+    rejecting = filters[filters["rejected"] > 0]
+    told = [
+        f"{row.filter}: {row.rejected} rejected, {row.left} left" for row in rejecting.itertuples()
+    ]
+    found = table["split"].value_counts()
+    if not (table["split"] != "").any():
+        raise CryoreadyError(f"no candidate is left of {len(table)} entries: {'; '.join(told)}")
+    there = ", ".join(f"{found.get(s, 0)} {s} ({n} wanted)" for s, n in counts.items())
+    few = [split for split, n in counts.items() if found.get(split, 0) < n]
+    advice = f"; too few for {', '.join(few)}: loosen what rejects most" if few else ""
+    return [*told, f"candidates: {there}{advice}"]
+
+
 def with_sheet(catalogue: pd.DataFrame, rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The catalogue with what the user's sheet says of some entries (``pdb``, ``resolution``)."""
     table = catalogue.set_index("id", drop=False).rename_axis(None)

@@ -20,7 +20,11 @@ COLUMNS = {
     "residues": ("residues", 0),
     "copies": ("copies", 0),
 }
-SPLIT_COLOURS = {"train": "#0b5fc4", "val": "#b4470a", "test": "#2f8f4e", "": "0.7"}
+#: Of the groups of pairs; "surplus" are good ones that were not needed.
+COLOURS = {
+    **{"train": "#0b5fc4", "val": "#b4470a", "test": "#2f8f4e"},
+    **{"surplus": "#9db8d9", "left out": "0.5"},
+}
 
 
 def write_dataset_page(
@@ -51,8 +55,10 @@ def write_dataset_page(
     """
     table = entries.merge(pairs, on="id", suffixes=("", "_measured"))
     table["resolution"] = pd.to_numeric(table["resolution"])
-    table["order"] = table["split"].map({"train": 0, "val": 1, "test": 2}).fillna(3)
-    table = table.sort_values("order", kind="stable").astype(object).replace({np.nan: None})
+    surplus = table["rejected_because"].str.startswith("not needed")
+    table["group"] = table["split"].mask(table["split"] == "", "left out").mask(surplus, "surplus")
+    order = table["group"].map({group: k for k, group in enumerate(COLOURS)})
+    table = table.iloc[order.argsort(kind="stable")].astype(object).replace({np.nan: None})
     folder = path.parent
     rows = [
         {**row, "picture": Path(os.path.relpath(pictures[row["id"]], folder)).as_posix()}
@@ -64,7 +70,7 @@ def write_dataset_page(
     render(
         path,
         "dataset.html",
-        numbers=found | {"left out": int((entries["split"] == "").sum())},
+        numbers=table["group"].value_counts().reindex(list(COLOURS), fill_value=0).to_dict(),
         missing=f"Fewer pairs than wanted: {'; '.join(short)}" if short else None,
         columns=COLUMNS,
         pairs=rows,
@@ -76,7 +82,10 @@ def write_dataset_page(
 
 
 def _funnel(filters: pd.DataFrame) -> Figure:
-    """Bars of what each filter left, the first at the top."""
+    """Bars of what each filter left that rejected any, the first at the top."""
+    entries = filters[["rejected", "left"]].iloc[0].sum()
+    catalogue = pd.DataFrame([{"filter": "catalogue", "rejected": 0, "left": entries}])
+    filters = pd.concat([catalogue, filters[filters["rejected"] > 0]], ignore_index=True)
     figure = Figure(figsize=(8, 0.6 + 0.26 * len(filters)), layout="constrained")
     axes = figure.subplots()
     left = filters["left"].to_numpy()
@@ -97,9 +106,9 @@ def _spread(table: pd.DataFrame) -> Figure:
     names = [("resolution", "cc_mask"), ("residues", "boxes")]
     labels = {"resolution": "resolution (Å)", "cc_mask": "CC near the model"}
     for axes, (x, y) in zip(panels, names, strict=True):
-        for split, colour in SPLIT_COLOURS.items():
-            rows = table[table["split"] == split]
-            name = f"{split or 'left out'} ({len(rows)})"
+        for group, colour in COLOURS.items():
+            rows = table[table["group"] == group]
+            name = f"{group} ({len(rows)})"
             points = rows[[x, y]].astype(float)
             axes.scatter(points[x], points[y], s=14, color=colour, label=name, alpha=0.8)
         axes.set(xlabel=labels.get(x, x), ylabel=labels.get(y, y))
