@@ -12,7 +12,7 @@ from cryoready.core.errors import CryoreadyError
 
 BYTES_A_VOXEL = 4  # of a map, whose compression is not counted on
 # Of a job: in all, for each voxel of the map, and for each of the same map at 1 Å.
-MEGABYTES, MEGABYTES_A_VOXEL, MEGABYTES_A_POINT = 320, 18e-6, 27e-6  # no map took more
+MEGABYTES, MEGABYTES_A_VOXEL, MEGABYTES_A_POINT = 350, 18e-6, 27e-6  # no map took more
 SECONDS, SECONDS_A_VOXEL, SECONDS_A_POINT = 2.0, 0.14e-6, 0.47e-6  # of one core
 MOLECULE = 0.5  # of the edge of a map: how far a molecule reaches
 BYTES_A_BOX_VOXEL = 4  # map and target in half precision
