@@ -106,6 +106,7 @@ class Weights:
                 settings=Settings(**settings),
                 mask=None,
                 threads=self.threads,
+                gpus=0,
                 report=lambda line: None,
             )
             np.save(path, result.volume.data)

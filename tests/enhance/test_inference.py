@@ -323,6 +323,6 @@ def test_a_lacking_compiler_is_named(monkeypatch):
 
 def test_weights_of_another_convention_are_refused():
     card = SimpleNamespace(intensity="other", name="theirs", grid=1.0, negatives=0.0)
-    options = {"settings": Settings(), "mask": None, "threads": 1, "report": print}
+    options = {"settings": Settings(), "mask": None, "threads": 1, "gpus": 0, "report": print}
     with pytest.raises(CryoreadyError, match="weights 'theirs' expect intensities by 'other'"):
         enhance_with(card, blobs((24, 24, 24)), IDENTITY, **options)

@@ -2,16 +2,20 @@
 
 import json
 import os
+import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cryoready.core.errors import CryoreadyError
-from cryoready.network.checkpoint import load_network
-from cryoready.training.launch import _command, _run, launch
+from cryoready.network.checkpoint import load_network, load_training_state
+from cryoready.training.launch import _command, _run, _visible, launch
 from cryoready.training.plan import Plan
+from cryoready.training.stop import Stopped
 
 SRUN = """#!/bin/sh
 # Two nodes that are both this machine.
@@ -51,6 +55,10 @@ def request(folder, **settings):
     }
 
 
+def start(wanted, report=print):
+    launch(wanted, gpus=0, requeue=False, report=report)
+
+
 @pytest.mark.parametrize(("devices", "nodes"), [(2, 1), (1, 2)])
 def test_two_devices_or_nodes_end_as_one(tmp_path, monkeypatch, devices, nodes):
     srun = tmp_path / "srun"
@@ -61,7 +69,7 @@ def test_two_devices_or_nodes_end_as_one(tmp_path, monkeypatch, devices, nodes):
     for name, settings in (("one", {}), ("two", {"devices": devices, "nodes": nodes})):
         folder = tmp_path / name
         folder.mkdir()
-        launch(request(folder, **settings), report=lines.append)
+        start(request(folder, **settings), lines.append)
         histories.append(pd.read_csv(folder / "history.tsv", sep="\t"))
         load_network(folder / "weights.safetensors", grid=1.0)
         assert not list((folder / "states").iterdir())
@@ -78,7 +86,7 @@ def test_each_node_gets_its_threads():
 
 def test_the_lines_of_a_process_are_handed_on():
     lines = []
-    _run([sys.executable, "-c", "print('first'); print('second')"], lines.append)
+    _run([sys.executable, "-c", "print('first'); print('second')"], {}, lines.append)
     assert lines == ["first", "second"]
 
 
@@ -86,16 +94,59 @@ def test_the_error_of_a_process_is_raised_as_one_line():
     program = "print('before'); print('error: boxes.npy: damaged'); raise SystemExit(1)"
     lines = []
     with pytest.raises(CryoreadyError, match=r"^boxes.npy: damaged$"):
-        _run([sys.executable, "-c", program], lines.append)
+        _run([sys.executable, "-c", program], {}, lines.append)
     assert lines == ["before"]
 
 
 def test_a_process_that_dies_is_no_success():
     with pytest.raises(RuntimeError, match="exit status 3"):
-        _run([sys.executable, "-c", "raise SystemExit(3)"], print)
+        _run([sys.executable, "-c", "raise SystemExit(3)"], {}, print)
 
 
-def test_more_devices_than_gpus_are_refused(tmp_path, monkeypatch):
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    """PyTorch believes that there are two."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(CryoreadyError, match=r"train.devices is 4, but there are 2 GPUs here"):
-        launch(request(tmp_path, devices=4), report=print)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda k: SimpleNamespace(uuid=k))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def test_more_devices_than_gpus_are_refused(tmp_path, two_gpus):
+    with pytest.raises(CryoreadyError, match="4 GPUs are wanted, but there are 2 here"):
+        start(request(tmp_path, devices=4))
+
+
+@pytest.mark.parametrize(
+    ("seen", "taken", "visible"), [(None, [1], "1"), ("4,7", [1], "7"), ("4,7", [0, 1], "4,7")]
+)
+def test_processes_see_the_gpus_of_their_job(monkeypatch, seen, taken, visible):
+    """CUDA numbers anew what CUDA_VISIBLE_DEVICES leaves."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    devices = [torch.device("cuda", k) for k in taken]
+    assert _visible(devices) == {"CUDA_VISIBLE_DEVICES": visible}
+    assert _visible([torch.device("cpu")]) == {}
+
+
+def told_to_stop(folder, lines):
+    """A run without an end on two processes, told to stop when it has got going."""
+
+    def report(line):
+        lines.append(line)
+        if "epoch 1/" in line:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        launch(request(folder, devices=2, epochs=500), gpus=0, requeue=False, report=report)
+
+
+def test_processes_that_are_told_to_stop_save_together(tmp_path):
+    lines = []
+    told_to_stop(tmp_path, lines)
+    (state,) = (tmp_path / "states").glob("*/state.pt")
+    progress = load_training_state(state)["progress"]
+    assert 1 <= progress["epoch"] < 500
+    assert lines[-1].startswith("stopped; ")
+    assert not list((tmp_path / "states").glob("*.json"))

@@ -33,8 +33,11 @@ rule train_network:
     conda:
         "../../envs/cryoready.yaml"
     threads: lambda w: 1 if w.run in ABLATION else workflow.cores or 1
+    # What fails here fails again. Jobs that are taken from the machine are queued again by Slurm.
+    retries: 0
     resources:
         gpu=0,
+        requeue=0,  # 1: a Slurm job whose time is up goes on in another one
         mem_mb=8000,
         nodes=of_run(int, "nodes"),
     params:

@@ -24,6 +24,7 @@ with step(snakemake) as report:
         settings=Settings(**snakemake.config["inference"]),
         mask=mask,
         threads=snakemake.threads,
+        gpus=snakemake.resources.gpu,
         report=report,
     )
     write_maps(result, volume, mask, card, dict(files), dict(to), settings["output_grid"])

@@ -1,5 +1,6 @@
 """The frame around every rule script: one line for bad input, a log, and the right package."""
 
+import signal
 import sys
 import traceback
 import warnings
@@ -23,6 +24,7 @@ def step(snakemake: Any) -> Iterator[Callable[[str], None]]:
     would be there twice.
     """
     _check_package(Path(snakemake.scriptdir).resolve() / "cryoready")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's: clean up, as Ctrl-C
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:

@@ -25,6 +25,8 @@ with step(snakemake) as report:
             "code": snakemake.params.science,
             "threads": snakemake.threads,
         },
+        gpus=snakemake.resources.gpu,
+        requeue=bool(snakemake.resources.requeue),
         report=report,
     )
     report(f"to use the weights: --config weights={snakemake.output.weights}")

@@ -21,6 +21,7 @@ from cryoready.enhance.devices import (
     keep_large_blocks,
     peak_memory,
 )
+from cryoready.enhance.gpus import claimed_devices
 from cryoready.enhance.plan import Plan, Report, Settings, make_plan
 from cryoready.enhance.prediction import predict_in_order
 from cryoready.enhance.tiles import Layout
@@ -156,9 +157,10 @@ def enhance_with(
     settings: Settings,
     mask: FloatArray | None,
     threads: int,
+    gpus: int,
     report: Report,
 ) -> Enhancement:
-    """`enhance` as the ``card`` of the weights wants it.
+    """`enhance` as the ``card`` of the weights wants it, on ``gpus`` for it alone (0: all).
 
     Raises
     ------
@@ -172,15 +174,17 @@ def enhance_with(
         )
     torch.set_num_threads(threads)
     keep_large_blocks()
-    return enhance(
-        volume,
-        network,
-        settings=settings,
-        spacing=card.grid,
-        negatives=card.negatives,
-        mask=mask,
-        report=report,
-    )
+    with claimed_devices(settings.device, gpus, report) as devices:
+        return enhance(
+            volume,
+            network,
+            settings=settings,
+            devices=devices,
+            spacing=card.grid,
+            negatives=card.negatives,
+            mask=mask,
+            report=report,
+        )
 
 
 def _seen_by_network(volume: Volume, spacing: float, mask: FloatArray | None) -> FloatArray:

@@ -1,4 +1,4 @@
-"""A run on one device here, or on several with torchrun.
+"""A run on one device here, or on several with torchrun, for as long as Slurm gives it.
 
 ``python -m cryoready.training.launch REQUEST`` is what torchrun starts on every device: REQUEST is
 a JSON file with the arguments of `run.carry_out`.
@@ -10,46 +10,88 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.enhance.gpus import claimed_devices
+from cryoready.training.allocation import Allocation
 from cryoready.training.run import Report, carry_out
+from cryoready.training.stop import Stopped, signals_to
 from cryoready.training.team import team_of_torchrun
 
-ERROR = "error: "
+ERROR, STOPPED = "error: ", "stopped"  # what begins a line of a process among several
 
 
-def launch(request: Mapping[str, Any], *, report: Report) -> None:
+def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Report) -> None:
     """Carry out ``request``, on as many devices and nodes as its settings say.
 
     One device needs no other process. Several are started by torchrun (several nodes: one torchrun
     on each, by Slurm's srun); all but the first are silent.
 
+    Parameters
+    ----------
+    request
+        arguments of `run.carry_out`.
+    gpus
+        that the job was given, on all nodes; 0: all that there are.
+    requeue
+        whether a Slurm job whose time is up is to be put into the queue again.
+    report
+        takes one line for the user.
+
     Raises
     ------
     CryoreadyError
         what stopped the run.
+    Stopped
+        if it was told to stop, or the job's time is up.
     """
+    allocation = Allocation.current()
+    if allocation:
+        request = {**request, "deadline": allocation.deadline}
+    try:
+        _carry_out(request, gpus, report)
+    except Stopped:
+        report(f"stopped; {request['states']} holds all that is needed to go on")
+        if requeue and allocation and time.time() > allocation.deadline:
+            report(f"the time of Slurm job {allocation.job} is up: it is queued again")
+            allocation.requeue()
+        raise
+
+
+def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
+    """Here, or by a process for each device."""
     devices, nodes = request["settings"]["devices"], request["settings"]["nodes"]
-    if devices == "auto":
-        devices = max(1, torch.cuda.device_count())
-    if devices * nodes == 1:
-        carry_out(**request, report=report)
-        return
-    if 0 < torch.cuda.device_count() < devices:
-        raise CryoreadyError(
-            f"train.devices is {devices}, but there are {torch.cuda.device_count()} GPUs here"
-        )
-    shared = {**request, "threads": max(1, request["threads"] // devices)}
-    Path(request["states"]).mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".json", dir=request["states"]) as file:
-        json.dump(shared, file)
-        file.flush()
-        _run(_command(devices, nodes, request["threads"], file.name), report)
+    each = gpus // nodes if devices == "auto" else devices
+    with claimed_devices("auto", each, report) as mine:
+        number = len(mine) if devices == "auto" else devices
+        if number * nodes == 1:
+            carry_out(**request, report=report, device=mine[0])
+            return
+        shared = {**request, "threads": max(1, request["threads"] // number)}
+        Path(request["states"]).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=request["states"]) as file:
+            json.dump(shared, file)
+            file.flush()
+            command = _command(number, nodes, request["threads"], file.name)
+            _run(command, _visible(mine) if nodes == 1 else {}, report)
+
+
+def _visible(devices: Sequence[torch.device]) -> dict[str, str]:
+    """The environment in which a process sees these GPUs only."""
+    gpus = [device.index for device in devices if device.type == "cuda"]
+    if not gpus:
+        return {}
+    name = "CUDA_VISIBLE_DEVICES"
+    if name not in os.environ:
+        return {name: ",".join(map(str, gpus))}
+    seen = os.environ[name].split(",")
+    return {name: ",".join(seen[k] for k in gpus)}
 
 
 def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
@@ -68,18 +110,26 @@ def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
     return [*srun, *torchrun, f"--nnodes={nodes}", "--rdzv-id=cryoready", *meeting, *work]
 
 
-def _run(command: list[str], report: Report) -> None:
+def _run(command: list[str], variables: Mapping[str, str], report: Report) -> None:
     """Run ``command``, hand on the lines it reports, and raise the error that it reports."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # torchrun warns where it is not set
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        errors = []
-        for line in process.stdout or ():
+    # torchrun warns where the number of threads is not set
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
+    errors, stopped = [], False
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process,
+        signals_to(lambda *_: process.terminate()),
+    ):
+        for line in map(str.rstrip, process.stdout or ()):
             if line.startswith(ERROR):
-                errors.append(line.removeprefix(ERROR).rstrip())
+                errors.append(line.removeprefix(ERROR))
+            elif line == STOPPED:
+                stopped = True
             else:
-                report(line.rstrip())
+                report(line)
     if errors:
         raise CryoreadyError(errors[0])
+    if stopped:
+        raise Stopped
     if process.returncode:
         raise RuntimeError(f"{command} ended with exit status {process.returncode}")
 
@@ -98,6 +148,9 @@ def main() -> None:
         except CryoreadyError as error:
             print(f"{ERROR}{error}", flush=True)
             raise SystemExit(1) from error
+        except Stopped as stopped:
+            print(STOPPED, flush=True)
+            raise SystemExit(1) from stopped
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from cryoready.training.losses import total_loss
 from cryoready.training.memory import enough_memory, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
+from cryoready.training.stop import Stop, Stopped
 from cryoready.training.team import ALONE, Team, alone
 
 Weights = dict[str, Tensor]
@@ -117,6 +118,7 @@ def train(
     device: torch.device,
     judge: Judge | None = None,
     team: Team = ALONE,
+    stop: Stop | None = None,
     report: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[State], None] = lambda state: None,
 ) -> State:
@@ -144,6 +146,8 @@ def train(
         asked every ``plan.validate_every`` epochs and after the last one.
     team
         the processes that train this network together.
+    stop
+        asked after every step.
     report
         told the pace after the first steps.
     on_epoch
@@ -159,8 +163,10 @@ def train(
     CryoreadyError
         if the loss is not finite, memory runs out, a box cannot be read, or the saved state is
         damaged or of another run.
+    Stopped
+        if any process of the team was told to stop; the state is saved.
     """
-    state = State.new(network.to(device), plan)
+    state, stop = State.new(network.to(device), plan), stop or Stop()
     if state_file.exists():
         state.load(state_file)
     elif judge and team.leads:
@@ -173,23 +179,28 @@ def train(
         first, started = progress.batch, opened - progress.seconds
         forget_peak([device])
         shared.train()
-        for batches in _batches(training, plan, team, state):
-            if plan.out_of_time(state.history, progress.seconds):
-                break
-            for group in state.optimizer.param_groups:
-                group["lr"] = _rate(plan, state)
-            with enough_memory(plan, team.size, device):
-                loss = _backward(shared, batches, plan, state, device, state_file)
-            state.optimizer.step()
-            state.averaged.update_parameters(network)
-            loss, progress.seconds = team.mean(loss, time.monotonic() - started)
-            progress.loss_sum += loss
-            progress.batch += 1
-            if (len(state.history), progress.batch) == (begun, first + PACE_STEPS):
-                report(_pace(plan, state, time.monotonic() - opened, device))
-            if team.leads and time.monotonic() - saved > 60 * plan.checkpoint_minutes:
-                saved = time.monotonic()
-                state.save(state_file)
+        with stop.finishing_steps():
+            for batches in _batches(training, plan, team, state):
+                if plan.out_of_time(state.history, progress.seconds):
+                    break
+                for group in state.optimizer.param_groups:
+                    group["lr"] = _rate(plan, state)
+                with enough_memory(plan, team.size, device):
+                    loss = _backward(shared, batches, plan, state, device, state_file)
+                state.optimizer.step()
+                state.averaged.update_parameters(network)
+                seconds = time.monotonic() - started
+                loss, progress.seconds, told = team.mean(loss, seconds, stop.after_step())
+                progress.loss_sum += loss
+                progress.batch += 1
+                if (len(state.history), progress.batch) == (begun, first + PACE_STEPS):
+                    report(_pace(plan, state, time.monotonic() - opened, device))
+                late = time.monotonic() - saved > 60 * plan.checkpoint_minutes
+                if team.leads and (told or late):
+                    saved = time.monotonic()
+                    state.save(state_file)
+                if told:
+                    raise Stopped
         if team.leads:
             state.save(state_file)
             _close_epoch(state, plan, validation, judge, device)

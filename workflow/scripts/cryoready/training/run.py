@@ -3,14 +3,16 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 import torch
@@ -29,12 +31,15 @@ from cryoready.training.loop import State, train
 from cryoready.training.memory import count_parameters
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
+from cryoready.training.stop import Stop
 from cryoready.training.synthetic_dataset import SyntheticBoxes
 from cryoready.training.team import ALONE, Team
 from cryoready.training.validation import Judged, Validator
 from cryoready.training.variants import require_structures
 
 Report = Callable[[str], None]
+
+LEASE = 180.0  # s after which file servers forget the locks of a dead computer (NFS: 90)
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def carry_out(
     code: str,
     threads: int,
     report: Report,
+    deadline: float = math.inf,
     team: Team = ALONE,
     device: torch.device | None = None,
     **data: Any,
@@ -138,15 +144,24 @@ def carry_out(
         of the CPU, for this process; results are bit-identical only for the same number.
     report
         takes one line for the user.
+    deadline
+        when to stop (Unix time).
     team, device
         this process among others, and where it computes; without, alone on a GPU if there is one.
     data
         of `set_up`.
+
+    Raises
+    ------
+    CryoreadyError
+        on data that cannot be trained on, and for what `loop.train` raises it.
+    Stopped
+        if it was told to stop: by a signal, or by the ``deadline``.
     """
     torch.set_num_threads(threads)
     device = device or choose_device("auto")
     run = set_up(**data)
-    with _led(team, Path(states), run.key(code)) as folder:
+    with _led(team, Path(states), run.key(code), report) as folder:
         state_file = folder / "state.pt"
         if team.leads:
             report(f"{run.summary}, on {team.size} × {device.type}")
@@ -159,18 +174,21 @@ def carry_out(
             if events:
                 events.write(state.history)
 
-        state = train(
-            network=run.network,
-            training=run.training,
-            validation=run.validation,
-            plan=run.plan,
-            state_file=state_file,
-            device=device,
-            judge=run.judge(device) if team.leads else None,
-            team=team,
-            report=report,
-            on_epoch=on_epoch,
-        )
+        stop = Stop(deadline)
+        with stop.heeding_signals():
+            state = train(
+                network=run.network,
+                training=run.training,
+                validation=run.validation,
+                plan=run.plan,
+                state_file=state_file,
+                device=device,
+                judge=run.judge(device) if team.leads else None,
+                team=team,
+                stop=stop,
+                report=report,
+                on_epoch=on_epoch,
+            )
         if events:
             events.close(state.history)
             leave(run, state, folder / "events", outputs)
@@ -349,12 +367,15 @@ def _open(paths: Sequence[str]) -> list[BoxStack]:
 
 
 @contextmanager
-def state_folder(root: Path, key: str) -> Iterator[Path]:
+def state_folder(
+    root: Path, key: str, report: Report = lambda line: None, patience: float = LEASE
+) -> Iterator[Path]:
     """The folder of the resumable state of run ``key``, held by one process at a time.
 
     Snakemake deletes the declared outputs of a failed job, so the state lives outside of them. It
     is removed when the body ends well: a forced run then starts anew. The lock belongs to the
-    process, so a killed run leaves none behind.
+    process, so a killed run leaves none behind; that of a computer that died is given up by the
+    shared file system after some time, which is waited for: ``patience`` (s).
 
     Raises
     ------
@@ -364,14 +385,7 @@ def state_folder(root: Path, key: str) -> Iterator[Path]:
     folder = root / key
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise CryoreadyError(
-                f"{folder} is in use by {lock.read().strip() or 'another process'}: "
-                "this very run is being trained there; wait for it or stop it"
-            ) from error
+        _hold(lock, folder, report, patience)
         lock.truncate(0)
         lock.write(f"{socket.gethostname()}, process {os.getpid()}")
         lock.flush()
@@ -379,14 +393,40 @@ def state_folder(root: Path, key: str) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def _hold(lock: TextIO, folder: Path, report: Report, patience: float) -> None:
+    """Lock the file, as soon as the process of another host that held it is gone."""
+    started, told = time.monotonic(), False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            here = holder.startswith(f"{socket.gethostname()},")
+            if here or time.monotonic() - started > patience:
+                raise CryoreadyError(
+                    f"{folder} is in use by {holder}: this very run is being trained there; wait "
+                    "for it or stop it"
+                ) from error
+        except OSError as error:
+            return report(
+                f"warning: the file system cannot lock {folder} ({error.strerror}): see to it that "
+                "nothing else trains this run"
+            )
+        if not told:
+            report(f"{folder} is held by {holder}: waits up to {patience:.0f} s, should it be dead")
+            told = True
+        time.sleep(1)
+
+
 @contextmanager
-def _led(team: Team, root: Path, key: str) -> Iterator[Path]:
+def _led(team: Team, root: Path, key: str, report: Report) -> Iterator[Path]:
     """`state_folder`, held by the process that leads; the others follow once it has it."""
     if not team.leads:
         team.agree(None)
         yield root / key
         return
-    with state_folder(root, key) as folder:
+    with state_folder(root, key, report) as folder:
         team.agree(None)
         yield folder
 

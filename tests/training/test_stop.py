@@ -1,0 +1,91 @@
+"""A training that is told to stop loses no step, and goes on as if it had not been stopped."""
+
+import math
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+from test_loop import PLAN, FakeJudge, Network, assert_equal, repeatable, run
+
+from cryoready.core.errors import CryoreadyError
+from cryoready.network.checkpoint import load_training_state
+from cryoready.training import stop as stop_module
+from cryoready.training.stop import Stop, Stopped
+
+SELDOM = replace(PLAN, checkpoint_minutes=1e6)  # no state is saved but for the signal
+
+
+class Signalled(Network):
+    """Receives signals in the middle of its ``left``-th step."""
+
+    signals = (signal.SIGTERM,)
+
+    def forward(self, x):
+        result = super().forward(x)
+        if self.training and self.left == 0:
+            for number in self.signals:
+                signal.raise_signal(number)
+        return result
+
+
+class SignalledTwice(Signalled):
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+
+def stopped(stack, state_file, model, stop=None, plan=SELDOM, **more):
+    stop = stop or Stop()
+    with pytest.raises(Stopped), stop.heeding_signals():
+        run(stack, state_file, plan, model, stop=stop, **more)
+    progress = load_training_state(state_file)["progress"]
+    return progress["epoch"], progress["batch"]
+
+
+@pytest.mark.parametrize("model", [Signalled, SignalledTwice])
+@pytest.mark.parametrize(("steps", "done"), [(1, (0, 1)), (2, (0, 2)), (4, (1, 1))])
+def test_the_step_under_way_is_saved(stack, tmp_path, model, steps, done):
+    whole = run(stack, tmp_path / "whole.pt")
+    assert stopped(stack, tmp_path / "state.pt", model(left=steps)) == done
+    resumed = run(stack, tmp_path / "state.pt")
+    assert_equal(whole.best, resumed.best)
+    assert_equal(whole.network.state_dict(), resumed.network.state_dict())
+    assert repeatable(whole) == repeatable(resumed)
+
+
+def test_who_insists_does_not_wait_for_the_step(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(stop_module, "IMPATIENCE", -1.0)
+    stop = Stop()
+    with pytest.raises(Stopped), stop.heeding_signals():
+        run(stack, tmp_path / "state.pt", SELDOM, Signalled(left=2), stop=stop)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_while_maps_are_judged_it_stops_at_once(stack, tmp_path):
+    class Signaller(FakeJudge):
+        def __call__(self, network):
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("went on")
+
+    plan = replace(SELDOM, validate_every=1)
+    file = tmp_path / "state.pt"
+    assert stopped(stack, file, Network(), plan=plan, judge=Signaller()) == (0, 3)
+    state = run(stack, file, plan, Network(left=6), judge=FakeJudge(1, 2, 3))
+    assert [row.samples for row in state.history] == [6, 6, 6]
+
+
+def test_when_time_is_up_no_step_is_begun(stack, tmp_path):
+    assert stopped(stack, tmp_path / "state.pt", Network(), Stop(time.time() - 1)) == (0, 1)
+
+
+def test_a_limit_that_leaves_no_time_for_a_step_is_an_error():
+    """Or the job would be queued again for ever."""
+    stop = Stop(time.time() - 1)
+    with pytest.raises(CryoreadyError, match="no time for a single step"), stop.heeding_signals():
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_signals_mean_what_they_did_when_the_training_is_over():
+    former = signal.getsignal(signal.SIGTERM)
+    with Stop(math.inf).heeding_signals():
+        assert signal.getsignal(signal.SIGTERM) != former
+    assert signal.getsignal(signal.SIGTERM) == former

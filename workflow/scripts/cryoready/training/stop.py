@@ -1,0 +1,95 @@
+"""Told to stop, by a signal or by the clock: a training ends after a whole step and is saved."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cryoready.core.errors import CryoreadyError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a scheduler, and of Ctrl-C
+IMPATIENCE = 5.0  # s; the same wish often arrives by several ways within less
+
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """The training was told to stop. What it had learnt is saved."""
+
+
+@contextmanager
+def signals_to(handler: Handler) -> Iterator[None]:
+    """`SIGNALS` go to ``handler``; in the main thread only."""
+    former = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handles in former.items():
+            signal.signal(number, handles)
+
+
+class Stop:
+    """Whether a training is to stop: `after_step` says so.
+
+    While `finishing_steps`, a signal waits for the end of the step. One at another time, and one
+    that comes `IMPATIENCE` after the first, ends the training at once.
+
+    Parameters
+    ----------
+    deadline
+        seconds since the epoch (Unix time), after which no step is begun.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
+        self.deadline = deadline
+        self.told: float | None = None  # when, monotonic
+        self.waits = False
+        self.steps = 0
+
+    def after_step(self) -> bool:
+        """Whether not to begin another one."""
+        self.steps += 1
+        return self.told is not None or self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.time() > self.deadline
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """From the main thread only.
+
+        Raises
+        ------
+        CryoreadyError
+            if the time was up before a single step was done: to go on would end likewise.
+        """
+        try:
+            with signals_to(self._hear):
+                yield
+        except Stopped:
+            if self.late and not self.steps:
+                raise CryoreadyError(
+                    "the time limit of the job leaves no time for a single step beside reading and "
+                    "validation: raise runtime of train_network in the profile"
+                ) from None
+            raise
+
+    @contextmanager
+    def finishing_steps(self) -> Iterator[None]:
+        """Signals wait for the end of the step."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        self.told = self.told or now
+        if not self.waits or now - self.told > IMPATIENCE:
+            raise Stopped
