@@ -1,6 +1,7 @@
 """What inference asks of processor and memory."""
 
 import ctypes
+import math
 import resource
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.enhance.devices import (
+    allowed_bytes,
     choose_device,
     choose_devices,
     choose_precision,
@@ -68,3 +70,26 @@ def test_a_large_block_is_used_again_without_the_kernel():
         np.ones(2**24, dtype=np.float32)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     assert faults[2] - faults[1] < 100
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "allowed"),
+    [
+        ("0::/job_7/step_0", {"job_7/memory.max": "4294967296"}, 2**32),  # Slurm: of the job
+        ("0::/", {"memory.max": "max"}, math.inf),  # a container without a limit
+        ("0::/elsewhere", {"memory.max": "1000"}, 1000),  # what a container does not see
+        ("4:memory:/job\n3:cpu:/", {"memory/job/memory.limit_in_bytes": "2000"}, 2000),
+        ("0::/a", {"a/memory.max": "9000", "memory.max": "8000"}, 8000),  # the smallest holds
+        (None, {}, math.inf),  # no Linux
+    ],
+)
+def test_a_job_knows_how_much_memory_it_may_have(tmp_path, group, files, allowed):
+    """As the kernel's documentation lays the files out (cgroup-v2.rst, cgroup-v1/memory.rst)."""
+    if group:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"{group}\n")
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert allowed_bytes(tmp_path) == allowed

@@ -1,6 +1,7 @@
 """What inference runs on: devices, their precision and their memory."""
 
 import ctypes
+import math
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -71,10 +72,34 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be used on ``device``."""
+    """Memory that can still be used on ``device``; of the host, no more than this job may have."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    left = allowed_bytes() - psutil.Process().memory_info().rss
+    return int(max(0, min(psutil.virtual_memory().available, left)))
+
+
+def allowed_bytes(root: Path = Path("/")) -> float:
+    """What the control groups of Linux let this process have: a cluster's job, or a container.
+
+    Infinite without a limit. ``root`` is where ``/proc`` and ``/sys`` are.
+    """
+    limits = [math.inf]
+    for line in _lines(root / "proc/self/cgroup"):
+        _, kind, path = line.split(":", 2)
+        if kind not in ("", "memory"):  # of version 2 and of version 1
+            continue
+        name = "memory.limit_in_bytes" if kind else "memory.max"
+        top = root / "sys/fs/cgroup" / kind
+        for folder in ((top / path.lstrip("/")), *(top / path.lstrip("/")).parents):
+            limits += [float(text) for text in _lines(folder / name) if text != "max"]
+            if folder == top:
+                break
+    return min(limits)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().split() if file.is_file() else []
 
 
 def voxel_bytes(network: nn.Module, width: int, precision: str) -> float:

@@ -2,7 +2,11 @@
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+Report = Callable[[str], None]
 
 MARGIN = 120.0  # s before the end of the job in which no step is begun
 MOST = 0.1  # of the job's time that the margin may take
@@ -33,15 +37,20 @@ class Allocation:
         """When to stop, so that there is time to save."""
         return self.end - min(MARGIN, MOST * (self.end - self.begin))
 
-    def requeue(self) -> None:
-        """End this job and put it into the queue again, under the same number.
+    def requeue(self, report: Report) -> None:
+        """Put this job, which was stopped, into the queue again, under the same number.
 
-        Raises
-        ------
-        subprocess.CalledProcessError
-            if Slurm refuses.
+        Not if it was cancelled. Slurm says only that it is about to end the job, which it also does
+        when it takes the job's node away, and then queues it again by itself; or when the time is
+        up, after which it does not.
         """
-        _ask("scontrol", "requeue", self.job)
+        try:
+            state = _ask("squeue", "--noheader", f"--jobs={self.job}", "--format=%T").strip()
+            if state == "RUNNING" or time.time() > self.deadline:
+                report(f"Slurm job {self.job} is queued again, to go on")
+                _ask("scontrol", "requeue", self.job)
+        except subprocess.CalledProcessError as error:
+            report(f"warning: Slurm does not queue job {self.job} again: {error.stderr.strip()}")
 
 
 def _ask(*command: str) -> str:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,8 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
     gpus
         that the job was given, on all nodes; 0: all that there are.
     requeue
-        whether a Slurm job whose time is up is to be put into the queue again.
+        whether a Slurm job that was stopped is to be put into the queue again, unless it was
+        cancelled.
     report
         takes one line for the user.
 
@@ -58,9 +58,8 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
         _carry_out(request, gpus, report)
     except Stopped:
         report(f"stopped; {request['states']} holds all that is needed to go on")
-        if requeue and allocation and time.time() > allocation.deadline:
-            report(f"the time of Slurm job {allocation.job} is up: it is queued again")
-            allocation.requeue()
+        if requeue and allocation:
+            allocation.requeue(report)
         raise
 
 
