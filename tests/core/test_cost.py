@@ -1,0 +1,298 @@
+"""What jobs ask for: never less than what was measured, and by the header of whatever file."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import gemmi
+import mrcfile
+import numpy as np
+import pytest
+
+from cryoready.core.cost import (
+    MEGABYTES,
+    MEMORY_MARGIN,
+    PRESETS,
+    SECONDS,
+    SLOWNESS,
+    SNAKEMAKES_MB,
+    START_MINUTES,
+    UNKNOWN,
+    Size,
+    megabytes,
+    minutes,
+    training_megabytes,
+)
+
+EMBEDDED = Path(__file__).parents[2] / "resources" / "EMD-3488"
+SHAPE = (40, 50, 60)  # z, y, x
+
+
+def write(path: Path, *, voxel_size=1.0, shape=SHAPE, cell=None, intervals=None) -> str:
+    """A map by mrcfile, which is not what reads it."""
+    with mrcfile.new(path, compression="gzip" if path.suffix == ".gz" else None) as mrc:
+        mrc.set_data(np.zeros(shape, dtype=np.float32))
+        mrc.voxel_size = voxel_size
+        if intervals:
+            mrc.header.mx, mrc.header.my, mrc.header.mz = intervals
+        if cell:
+            mrc.header.cella = cell
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.mrc", "a.map.gz", "packed.mrc"])
+@pytest.mark.parametrize("voxel_size", [0.5, 1.0, 1.4])
+def test_size_is_that_of_the_header(tmp_path, name, voxel_size):
+    """A gzip file is known by its content, as where maps are read; 1.4 Å: 2.744 points a voxel."""
+    path = Path(write(tmp_path / name, voxel_size=voxel_size))
+    if name == "packed.mrc":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    size = Size.of(str(path))
+    assert size.voxels == 120_000
+    assert size.points == pytest.approx(120_000 * voxel_size**3, rel=1e-5)
+
+
+def test_map_cut_from_a_cell(tmp_path):
+    """The cell has more intervals than the map voxels: 90 Å in 180, 100 in 100, 60 in 30."""
+    path = write(tmp_path / "a.mrc", cell=(90.0, 100.0, 60.0), intervals=(180, 100, 30))
+    assert Size.of(path).points == pytest.approx(120_000 * 0.5 * 1.0 * 2.0)
+
+
+def test_big_endian_header(tmp_path):
+    path = Path(write(tmp_path / "a.mrc", voxel_size=1.4))
+    words = np.frombuffer(path.read_bytes()[:1024], dtype="<i4").astype(">i4")
+    path.write_bytes(words.tobytes())
+    assert Size.of(str(path)).points == pytest.approx(120_000 * 2.744, rel=1e-5)
+
+
+def test_voxel_size_of_the_sheet_wins(tmp_path):
+    path = write(tmp_path / "a.mrc", voxel_size=1.0)
+    assert Size.of(path, voxel_size=2.0).points == 8 * 120_000
+
+
+@pytest.mark.parametrize("cell", [(0.0, 0.0, 0.0), (np.nan, 1.0, 1.0), (-60.0, 50.0, 40.0)])
+def test_header_without_a_voxel_size_counts_as_1(tmp_path, cell):
+    size = Size.of(write(tmp_path / "a.mrc", cell=cell))
+    assert (size.voxels, size.points) == (120_000, 120_000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>no such map</html>",
+        b"\0" * 1024,
+        b"\xff" * 1024,
+        b"\x1f\x8b\x08broken",
+        gzip.compress(bytes(range(256)) * 64)[:60],
+        gzip.compress(b"short"),
+    ],
+    ids=["empty", "html", "zeros", "ones", "no gzip", "cut gzip", "short"],
+)
+def test_damaged_file_is_left_to_the_script_to_complain(tmp_path, content):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(content)
+    assert Size.of(str(path)) == UNKNOWN
+
+
+def test_folder_in_place_of_a_map(tmp_path):
+    assert Size.of(str(tmp_path)) == UNKNOWN
+
+
+@pytest.mark.parametrize("missing", ["map.mrc", "model.cif.gz"])
+def test_file_that_is_not_there_yet_is_named(tmp_path, missing):
+    """Snakemake takes the error as "later" if it names an input, else as a fault."""
+    files = {name: str(tmp_path / name) for name in ("map.mrc", "model.cif.gz")}
+    write(Path(files["map.mrc"]))
+    Path(files["model.cif.gz"]).touch()
+    Path(files[missing]).unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        Size.of(*files.values())
+    assert caught.value.filename == files[missing]
+
+
+@pytest.mark.parametrize("suffix", [".pdb", ".pdb.gz", ".cif", ".cif.gz"])
+def test_atoms_are_counted_by_the_length_of_the_file(tmp_path, suffix):
+    """5NI1: `zcat 5ni1.pdb.gz | grep -c -e ^ATOM -e ^HETATM` says 4 579."""
+    structure = gemmi.read_structure(str(EMBEDDED / "5ni1.pdb.gz"))
+    is_pdb = suffix.startswith(".pdb")
+    text = structure.make_pdb_string() if is_pdb else structure.make_mmcif_document().as_string()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix.endswith(".gz") else text.encode())
+    found = Size.of(write(tmp_path / "a.mrc"), str(path)).atoms
+    assert 4579 <= found < 2 * 4579
+
+
+def test_no_more_than_the_header_is_unpacked(tmp_path):
+    """1 000 maps must not hold the plan up; the rest of this one cannot be unpacked."""
+    path = Path(write(tmp_path / "a.map.gz"))
+    noise = np.random.default_rng(1).bytes(10**6)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:1024] + noise)[:20_000])
+    assert Size.of(str(path)).voxels == 120_000
+
+
+# By rule: edge (voxels), voxel size (Å), atoms, MB, CPU s. EARLIER by the commands in
+# docs/speed.md, metrics.md and dataset.md, the rest by `python benchmarks/resources.py rules`.
+EARLIER = {
+    "enhance": [
+        (64, 1, 0, 670, 1.4),
+        (96, 1, 0, 870, 2.2),
+        (128, 1, 0, 1550, 7.1),
+        (192, 1, 0, 2860, 18.6),
+        (256, 1, 0, 1870, 49.0),
+        (384, 1, 0, 2510, 165.0),
+        (512, 1, 0, 4800, 542.0),
+    ],
+    "prepare": [
+        (384, 1.05, 123633, 2331, 40.8),
+        (400, 0.6, 0, 1846, 24.0),
+        (512, 1.05, 0, 4827, 88.0),
+    ],
+    "evaluate_entry": [
+        (300, 1.05, 300000, 7830, 0),
+        (400, 1.05, 17000, 7910, 0),
+    ],
+}
+MEASURED = {
+    "mean_of_half_maps": [
+        (100, 1.05, 4579, 165, 1.4),
+        (200, 1.05, 36632, 250, 2.2),
+        (300, 1.05, 36632, 478, 2.5),
+        (200, 1.4, 123633, 365, 1.6),
+        (300, 0.7, 36632, 477, 2.5),
+    ],
+    "enhance": [
+        (100, 1.05, 4579, 1075, 7.9),
+        (200, 1.05, 36632, 1551, 30.1),
+        (300, 1.05, 36632, 3563, 82.8),
+        (200, 1.4, 123633, 2727, 52.1),
+        (300, 0.7, 36632, 1404, 25.3),
+        *EARLIER["enhance"],
+    ],
+    "before_after": [
+        (100, 1.05, 4579, 200, 3.3),
+        (200, 1.05, 36632, 275, 4.2),
+        (300, 1.05, 36632, 441, 3.8),
+        (200, 1.4, 123633, 275, 3.7),
+        (300, 0.7, 36632, 442, 3.1),
+    ],
+    "auto_sharpen": [
+        (100, 1.05, 4579, 194, 31.3),
+        (200, 1.05, 36632, 627, 186.6),
+    ],
+    "local_resolution": [
+        (100, 1.05, 4579, 216, 2.1),
+        (200, 1.05, 36632, 661, 7.9),
+        (300, 1.05, 36632, 1674, 35.7),
+        (200, 1.4, 123633, 612, 6.6),
+        (300, 0.7, 36632, 1646, 36.0),
+    ],
+    "local_correlation": [
+        (100, 1.05, 4579, 172, 0.9),
+        (200, 1.05, 36632, 869, 5.5),
+        (300, 1.05, 36632, 2604, 14.6),
+        (200, 1.4, 123633, 903, 7.1),
+        (300, 0.7, 36632, 2603, 16.3),
+    ],
+    "evaluate_entry": [
+        (100, 1.05, 4579, 375, 4.8),
+        (200, 1.05, 36632, 1810, 26.6),
+        (300, 1.05, 36632, 4376, 57.0),
+        (200, 1.4, 123633, 3444, 47.8),
+        (300, 0.7, 36632, 4366, 72.3),
+        *EARLIER["evaluate_entry"],
+    ],
+    "evaluation_page": [
+        (100, 1.05, 4579, 218, 4.4),
+        (200, 1.05, 36632, 297, 6.4),
+        (300, 1.05, 36632, 459, 4.6),
+        (200, 1.4, 123633, 299, 6.0),
+        (300, 0.7, 36632, 457, 5.2),
+    ],
+    "prepare": [
+        (100, 1.05, 4579, 265, 4.5),
+        (200, 1.05, 36632, 686, 10.5),
+        (300, 1.05, 36632, 1222, 13.2),
+        (200, 1.4, 123633, 1373, 24.1),
+        (300, 0.7, 36632, 918, 13.8),
+        *EARLIER["prepare"],
+    ],
+    "local_targets": [
+        (100, 1.05, 4579, 331, 3.2),
+        (200, 1.05, 36632, 1298, 10.9),
+        (300, 1.05, 36632, 1746, 12.2),
+        (200, 1.4, 123633, 3147, 27.0),
+        (300, 0.7, 36632, 1177, 10.2),
+    ],
+}
+RUNS = [(rule, *run) for rule, runs in MEASURED.items() for run in runs]
+
+
+@pytest.mark.parametrize(("rule", "edge", "voxel_size", "atoms", "used", "seconds"), RUNS)
+def test_no_run_took_more_than_would_be_asked_for(rule, edge, voxel_size, atoms, used, seconds):
+    """By the margins that are promised, and no more than 4 GB or three times as much."""
+    size = Size(edge**3, (edge * voxel_size) ** 3, atoms)
+    asked = megabytes(rule, size) - SNAKEMAKES_MB
+    assert MEMORY_MARGIN * used <= asked <= max(4000, 3 * MEMORY_MARGIN * used)
+    assert minutes(rule, size) >= START_MINUTES + SLOWNESS * seconds / 60
+
+
+@pytest.mark.parametrize("rule", MEGABYTES)
+def test_a_larger_map_never_asks_for_less(rule):
+    sizes = [Size.guessed(edge**3) for edge in (1, 48, 100, 200, 350, 640, 1000)]
+    for ask in (megabytes, minutes):
+        asked = [ask(rule, size) for size in sizes]
+        assert asked == sorted(asked)
+        assert all(isinstance(value, int) for value in asked)
+    assert MEGABYTES.keys() == SECONDS.keys()
+
+
+def test_second_attempt_gets_twice_as_much():
+    for ask in (megabytes, minutes):
+        assert ask("enhance", attempt=2) == 2 * ask("enhance")
+
+
+def test_no_job_is_smaller_than_what_it_runs_in():
+    """Two Snakemakes of 142 MB each and Python with numpy, about 100 MB."""
+    assert min(map(megabytes, MEGABYTES)) > 2 * 142 + 100
+
+
+def test_slower_settings_get_more_time():
+    """48³ boxes every 12 voxels see a voxel 64 times, the tiles of the default 1.3 to 1.7 times."""
+    assert 64 / 1.7 < PRESETS["paper"] < 64
+    spent = [minutes("enhance", times=times) - START_MINUTES for times in (1, 24)]
+    assert spent[1] == pytest.approx(24 * spent[0], rel=0.1)
+
+
+def test_imports_are_those_of_the_standard_library():
+    """The Snakefile reads it in every job."""
+    code = (
+        "import sys; before = set(sys.modules); import cryoready.core.cost;"
+        "print(*(m for m in set(sys.modules) - before if not m.startswith('cryoready')"
+        " and m.partition('.')[0] not in sys.stdlib_module_names))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("width", "batch_size", "crop_voxels", "precision", "measured"),
+    [
+        *((8, 4, 48, "fp32", 2551), (16, 1, 48, "fp32", 1636), (16, 4, 48, "fp32", 4080)),
+        *((32, 1, 48, "fp32", 2342), (32, 4, 48, "fp32", 7015), (16, 4, 24, "fp32", 980)),
+        *((16, 4, 48, "bf16", 2523), (32, 4, 48, "bf16", 4330)),
+    ],
+)
+def test_a_training_asks_for_more_than_was_measured(
+    width, batch_size, crop_voxels, precision, measured
+):
+    """python benchmarks/resources.py training; no more than three times as much is asked for."""
+    asked = training_megabytes(
+        width=width,
+        crop_voxels=crop_voxels,
+        batch_size=batch_size,
+        workers=0,
+        precision=precision,
+    )
+    assert measured + SNAKEMAKES_MB < asked < 3 * (measured + SNAKEMAKES_MB)
