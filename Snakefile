@@ -7,12 +7,16 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+container: "envs/cryoready.sif"  # used with --sdm apptainer only (docs/schedulers.md)
+
+
 report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/evaluation_lookups.smk"
 include: "workflow/rules/dataset_lookups.smk"
+include: "workflow/rules/cost_lookups.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/train.smk"
@@ -23,6 +27,7 @@ include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/failures.smk"
 
 
 # What a bare `snakemake` makes: the embedded entry.

@@ -1,7 +1,10 @@
 """What identifies a run, who may work on it, and what it leaves behind."""
 
+import errno
 import json
 import multiprocessing
+import os
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -148,6 +151,46 @@ def test_two_processes_cannot_train_the_same_run(tmp_path):
     finally:
         done.set()
         other.join()
+
+
+def hold_for_a_moment(root, ready):
+    """As a process of a dead computer, whose lock the file server drops after some time."""
+    with state_folder(root, "key") as folder:
+        (folder / "lock").write_text("elsewhere, process 1")
+        ready.set()
+        time.sleep(2)
+        raise SystemExit  # leaves the folder
+
+
+def test_the_lock_of_another_computer_is_waited_for(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, lines = context.Event(), []
+    other = context.Process(target=hold_for_a_moment, args=(tmp_path, ready))
+    other.start()
+    assert ready.wait(60)
+    busy = pytest.raises(CryoreadyError, match="in use by elsewhere, process 1: this very run")
+    with busy, state_folder(tmp_path, "key", patience=0.0):
+        pass
+    with state_folder(tmp_path, "key", lines.append, patience=60.0) as folder:
+        assert (folder / "lock").read_text().endswith(f"process {os.getpid()}")
+    other.join()
+    assert len(lines) == 1
+    assert "is held by elsewhere, process 1: waits up to 60 s, should it be dead" in lines[0]
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
+    """Lustre, mounted without them, answers so."""
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    lines = []
+    with state_folder(tmp_path, "key", lines.append) as folder:
+        assert folder.is_dir()
+    assert len(lines) == 1
+    assert "cannot lock" in lines[0]
+    assert "(Function not implemented)" in lines[0]
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path):

@@ -17,8 +17,9 @@ STARTER = "resources/weights/starter"
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(checkout: Checkout) -> Iterator[None]:
-    """Neither a result nor a lock of Snakemake."""
+    """Neither a result nor a lock of Snakemake; of several entries the table of what failed."""
     yield
+    (checkout / "results/failures.tsv").unlink(missing_ok=True)
     assert not checkout.files()
     assert not checkout.files("downloads")
     assert not checkout.files(".snakemake/locks")

@@ -154,6 +154,23 @@ def test_one_table_and_one_page_for_all(checkout: Checkout, evaluations: Mapping
         assert f'href="{name}_evaluation.html"' in page
 
 
+def test_a_bad_entry_does_not_keep_the_others_from_their_table(
+    checkout: Checkout, settings: str, evaluations: Mapping[str, Any]
+) -> None:
+    (checkout / "maps/none.mrc").write_text("no map\n" * 1000)
+    common = {"resolution": RESOLUTION, "contour": 3.0}
+    sheet = checkout.sheet(
+        "with_a_bad_one",
+        {"id": "none", **common},
+        {"id": "mine", **common, "split": "val"},
+        {"id": "blind", **common},
+    )
+    checkout.made("evaluation_so_far", "--configfile", settings, "--config", f"entries={sheet}")
+    table = pd.read_csv(checkout / "results/evaluation_so_far.tsv", sep="\t")
+    assert list(table["id"].unique()) == ["mine", "blind"]
+    assert (checkout / "results/evaluation_so_far.html").is_file()
+
+
 def test_snakemakes_own_report_holds_the_pages(
     checkout: Checkout, settings: str, evaluations: Mapping[str, Any]
 ) -> None:

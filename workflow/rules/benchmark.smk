@@ -5,10 +5,13 @@ checkpoint benchmark_fetch:
         available="results/benchmark/available.tsv",
     log:
         "results/benchmark/fetch.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         entries=benchmark_entries,
     message:
@@ -27,8 +30,12 @@ rule benchmark:
         reproduction="results/benchmark_reproduction.tsv",
     log:
         "results/benchmark/benchmark.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
     params:
         science=science("benchmark"),
     message:

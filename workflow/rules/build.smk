@@ -16,10 +16,11 @@ rule build_model:
         "results/work/{id}/build_model.log",
     conda:
         "../../envs/cryoready.yaml"
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         gpu=0,
-        mem_mb=16000,
+        mem_mb=lambda _, attempt: 16000 * attempt,  # not measured: programs of others
+        runtime=lambda _, attempt: 1440 * attempt,
     params:
         science=science("build_model"),
         settings=lambda w: {

@@ -3,9 +3,9 @@
 # Snakemake runs a step again when the set of its params values changes. So every step has two of
 # them: the fingerprint of its science, and one dictionary of settings (only values are compared:
 # two separate numbers could be swapped unnoticed).
-import hashlib
 import os
 import sys
+from collections import ChainMap
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,8 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), inherit
 from cryoready.core.config import read_config
 from cryoready.core.errors import CryoreadyError
 from cryoready.core.fingerprint import fingerprint
-from cryoready.dataset.sheet import HALF_MAP_ID, archive_path, locate, read_sheet
+from cryoready.core.whole_files import file_sha256
+from cryoready.dataset.sheet import HALF_MAP_ID, SIMULATED, archive_path, locate, read_sheet
 from cryoready.dataset.yardstick import completed, read_yardstick
 from cryoready.training.variants import PREFIX, ablation_runs, require_structures, run_config
 
@@ -53,15 +54,18 @@ DATASET = config["dataset"]
 RUN_NAME = config["train"]["run"]
 RUN = f"results/training/{RUN_NAME}"
 RUN_TABLES = ("history.tsv", "validation.tsv")
+# Of this machine; 1 where the profile says how many threads a rule has on another one (set-threads).
+CORES = (not workflow.remote_exec and workflow.resource_settings.cores) or 1
 ABLATION = checked(ablation_runs, config["ablation"])
 
 
-# Modules that bring files, or draw: an edit there must not fetch and compute hundreds of maps again.
+# Modules that bring files, draw, or deal with schedulers: an edit there must not fetch and compute
+# hundreds of maps again.
 UNCOUNTED = [
     f"cryoready.{name}"
     for name in (
         *("dataset.fetch", "dataset.archive_files", "dataset.download", "dataset.sheet"),
-        "report.pair_figure",
+        *("dataset.fitted", "enhance.gpus", "report.pair_figure", "training.allocation"),
     )
 ]
 
@@ -71,19 +75,26 @@ def science(name):
 
     A function, so that only the code of rules with a job is read.
     """
-    return lambda _: fingerprint(SCRIPTS / f"{name}.py", UNCOUNTED)
+    return lambda _: _fingerprint(name)
 
 
-def source(wildcards, rows=ENTRIES):
+@cache
+def _fingerprint(name):
+    return fingerprint(SCRIPTS / f"{name}.py", UNCOUNTED)
+
+
+@cache  # asked for by every rule of an entry, several times
+def source_of(entry_id, row):
     """Where the files of an entry are, see `cryoready.dataset.sheet.locate`.
 
     `<id>_half_map_1` is the entry with that half-map in the place of its map.
     """
-    half = HALF_MAP_ID.fullmatch(wildcards.id)
+    half = HALF_MAP_ID.fullmatch(entry_id)
+    name = half["id"] if half else entry_id
     found = checked(
         locate,
-        half["id"] if half else wildcards.id,
-        rows,
+        name,
+        ENTRIES if row is None else ChainMap({name: row}, ENTRIES),
         maps_folder=Path("maps"),
         embedded_folder=RESOURCES,
         downloads_folder=Path(CACHE),
@@ -102,6 +113,11 @@ def source(wildcards, rows=ENTRIES):
     if found.origin == "half_maps":
         return replace(found, map=Path(f"results/work/{found.id}/mean_of_half_maps.mrc"))
     return found
+
+
+def source(wildcards):
+    """`source_of` an entry of the sheet, or of an id that may be in none."""
+    return source_of(wildcards.id, None)
 
 
 def files_of(wildcards, *roles):
@@ -132,6 +148,17 @@ def split(*names):
     return [entry.id for entry in SHEET.values() if entry.split in names]
 
 
+def with_maps():
+    """Ids of the sheet's entries that have a map."""
+    ids = [entry.id for entry in SHEET.values() if entry.map != SIMULATED]
+    if not ids:
+        raise SystemExit(
+            f"cryoready: error: {config['entries']} has no entry with a map: there is nothing to "
+            "enhance or to evaluate; add a row"
+        )
+    return ids
+
+
 def weights_file(choice):
     """The weights named by `weights` or `train.init`, which must be there."""
     paths = {
@@ -155,7 +182,13 @@ def weights_file(choice):
 
 def weights_id(choice):
     """SHA-256 of the weights, so that other weights under the same name count as others."""
-    return hashlib.sha256(Path(weights_file(choice)).read_bytes()).hexdigest()
+    path = Path(weights_file(choice))
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _sha256(path, _):
+    return file_sha256(path)
 
 
 def located(entry_id):
@@ -264,7 +297,7 @@ def left_by(run, *files):
             f"train.run to one of: {', '.join(finished_runs()) or 'none yet'}"
         )
     there = {name: folder / name for name in files if (folder / name).is_file()}
-    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
+    sums = {name: file_sha256(path) for name, path in there.items()}
     return {"weights": str(folder / "weights.safetensors"), "sha256": sums}
 
 
@@ -287,7 +320,7 @@ def training_report_settings(_):
     return {
         "runs": {run: left_by(run, *RUN_TABLES)["sha256"] for run in runs},
         "ablation": str(table) if table.is_file() else None,
-        "ablation_sha256": table.is_file() and hashlib.sha256(table.read_bytes()).hexdigest(),
+        "ablation_sha256": table.is_file() and file_sha256(table),
         "resolutions": {entry: SHEET[entry].resolution for entry in split("val")},
     }
 

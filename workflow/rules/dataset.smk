@@ -1,5 +1,8 @@
 # Files of the public archives. Everything below `cache` is kept and never fetched twice: mirrors are
 # no params, so that another list of them reruns nothing.
+#
+# Downloads run where Snakemake does, for compute nodes often have no internet, and take no core: while
+# one map is enhanced on all of them, the next ones arrive.
 
 
 rule download_map:
@@ -10,10 +13,14 @@ rule download_map:
     wildcard_constraints:
         emdb=r"EMD-\d{4,5}",
         number=r"\d{4,5}",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    threads: 0
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         kind="maps",
         key=lambda w: w.emdb,
@@ -23,8 +30,7 @@ rule download_map:
         "../scripts/download.py"
 
 
-# A checkpoint: which model was fitted into a map is known only then.
-checkpoint download_metadata:
+rule download_metadata:
     input:
         # one after the other: a wrong id or a dead network is then one error, not two at a time
         map=ancient(lambda w: f"{CACHE}/{w.emdb}/emd_{w.emdb[4:]}.map.gz"),
@@ -34,10 +40,14 @@ checkpoint download_metadata:
         "results/work/{emdb}/download_metadata.log",
     wildcard_constraints:
         emdb=r"EMD-\d{4,5}",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    threads: 0
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         kind="metadata",
         key=lambda w: w.emdb,
@@ -56,10 +66,14 @@ rule download_half_map:
         emdb=r"EMD-\d{4,5}",
         number=r"\d{4,5}",
         half="[12]",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    threads: 0
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         kind=lambda w: f"half_map_{w.half}",
         key=lambda w: w.emdb,
@@ -76,10 +90,14 @@ rule download_model:
         "results/work/models/{pdb}.log",
     wildcard_constraints:
         pdb=r"\d[a-z0-9]{3}",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    threads: 0
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         kind="models",
         key=lambda w: w.pdb,
@@ -89,16 +107,57 @@ rule download_model:
         "../scripts/download.py"
 
 
+# Whether there is a model is known only from the metadata, but not where it will lie.
+rule download_fitted_model:
+    input:
+        metadata=ancient(f"{CACHE}/{{emdb}}/metadata.json"),
+    output:
+        folder=directory(f"{CACHE}/{{emdb}}/fitted"),
+    log:
+        "results/work/{emdb}/download_fitted_model.log",
+    wildcard_constraints:
+        emdb=r"EMD-\d{4,5}",
+    localrule: True
+    conda:
+        "../../envs/cryoready.yaml"
+    threads: 0
+    resources:
+        downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
+    message:
+        "{wildcards.emdb}: download the model that EMDB names as fitted into the map, if any"
+    script:
+        "../scripts/download_fitted_model.py"
+
+
+# A checkpoint: whether an entry has half-maps is known only from its metadata. One for each entry:
+# the plan is made anew for each, so only `evaluation.half_maps` asks for it.
+checkpoint half_maps_known:
+    input:
+        ancient(f"{CACHE}/{{emdb}}/metadata.json"),
+    output:
+        touch("results/work/{emdb}/half_maps.known"),
+    wildcard_constraints:
+        emdb=r"EMD-\d{4,5}",
+    localrule: True
+    message:
+        "{wildcards.emdb}: see in the metadata whether there are half-maps"
+
+
 rule catalogue:
     output:
         table="results/dataset/catalogue.tsv",
         provenance="results/dataset/catalogue.json",
     log:
         "results/dataset/catalogue.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
     resources:
         downloads=1,
+        mem_mb=mem_mb("download"),
+        runtime=runtime("download"),
     params:
         science=science("catalogue"),
         settings={"query": DATASET["query"]},
@@ -120,10 +179,11 @@ checkpoint select:
         "results/dataset/select.log",
     conda:
         "../../envs/cryoready.yaml"
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         downloads=1,
-        mem_mb=4000,
+        mem_mb=mem_mb("select"),
+        runtime=runtime("select"),
     params:
         science=science("select_candidates"),
         settings=select_settings,
@@ -147,6 +207,9 @@ rule dataset:
         "results/dataset/dataset.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
     params:
         science=science("dataset"),
         settings={key: DATASET[key] for key in ("counts", "pair")},

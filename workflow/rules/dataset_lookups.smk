@@ -1,6 +1,4 @@
 # Lookups of the data set and of its pairs, beside those of common.smk.
-from collections import ChainMap
-
 from cryoready.dataset.budget import megabytes
 from cryoready.dataset.sheet import CANDIDATES, read_candidates
 
@@ -18,13 +16,13 @@ def candidates():
 
 
 def pair_source(wildcards):
-    """`source` of an entry of the sheet, or of a candidate for one, which fills the row's gaps."""
+    """`source_of` an entry of the sheet, or of a candidate for one, which fills the row's gaps."""
     chosen, row = candidates().get(wildcards.id), SHEET.get(wildcards.id)
     if chosen and row:
         chosen = replace(
             row, pdb=row.pdb or chosen.pdb, resolution=row.resolution or chosen.resolution
         )
-    return source(wildcards, ChainMap({wildcards.id: chosen} if chosen else {}, ENTRIES))
+    return source_of(wildcards.id, chosen)
 
 
 def prepare_input(wildcards):

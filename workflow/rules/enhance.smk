@@ -1,4 +1,7 @@
 # The main job: a map -> its enhanced map, on its own grid.
+#
+# Its priority, and the higher ones of what follows: one entry is finished before the next is begun,
+# or all maps would be downloaded before the first was enhanced.
 
 
 rule enhance:
@@ -8,12 +11,14 @@ rule enhance:
         **enhance_output(),
     log:
         "results/work/{id}/enhance.log",
+    priority: 1
     conda:
         "../../envs/cryoready.yaml"
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         gpu=0,
-        mem_mb=8000,
+        mem_mb=mem_mb("enhance", size_of("map")),
+        runtime=runtime("enhance", size_of("map"), times=enhance_times),
     params:
         science=science("enhance"),
         settings=enhance_settings,
@@ -23,3 +28,10 @@ rule enhance:
         "{output.map}"
     script:
         "../scripts/enhance.py"
+
+
+# Of all entries of the sheet.
+rule enhance_all:
+    input:
+        lambda _: [f"results/{entry}_emready.mrc" for entry in with_maps()],
+    localrule: True

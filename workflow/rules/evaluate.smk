@@ -11,7 +11,8 @@ rule mean_of_half_maps:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=mem_mb("mean_of_half_maps", size_of("half_map_1")),
+        runtime=runtime("mean_of_half_maps", size_of("half_map_1")),
     params:
         science=science("mean_of_half_maps"),
         settings=lambda w: cells_of(w, "voxel_size"),
@@ -31,7 +32,8 @@ rule local_resolution:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=mem_mb("local_resolution", size_of("half_map_1")),
+        runtime=runtime("local_resolution", size_of("half_map_1")),
     params:
         science=science("local_resolution"),
         settings=lambda w: {
@@ -55,7 +57,8 @@ rule local_correlation:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=mem_mb("local_correlation", size_of("map")),
+        runtime=runtime("local_correlation", size_of("map")),
     params:
         science=science("local_correlation"),
         settings=lambda w: {
@@ -79,10 +82,12 @@ rule evaluate_entry:
         chains="results/{id}_evaluation/chains.tsv",
     log:
         "results/work/{id}/evaluate.log",
+    priority: 2
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=8000,
+        mem_mb=mem_mb("evaluate_entry", size_of("map")),
+        runtime=runtime("evaluate_entry", size_of("map"), times=evaluate_times),
     params:
         science=science("evaluate"),
         settings=evaluate_settings,
@@ -108,10 +113,12 @@ rule evaluation_page:
         ),
     log:
         "results/work/{id}/evaluation_page.log",
+    priority: 3
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=mem_mb("evaluation_page", size_of("map")),
+        runtime=runtime("evaluation_page", size_of("map")),
     params:
         science=science("evaluation_page"),
         settings=lambda w: cells_of(w, "voxel_size"),
@@ -133,8 +140,12 @@ rule evaluation_summary:
         ),
     log:
         "results/work/evaluation_summary.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
     params:
         science=science("evaluation_summary"),
     message:
@@ -149,3 +160,25 @@ rule evaluate:
         "results/evaluation.html",
         lambda _: evaluated("html"),
     localrule: True
+
+
+# After a failure: the same table without those that failed.
+rule evaluation_so_far:
+    input:
+        summaries=lambda _: evaluated_so_far(),
+    output:
+        table="results/evaluation_so_far.tsv",
+        page="results/evaluation_so_far.html",
+    log:
+        "results/work/evaluation_so_far.log",
+    conda:
+        "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
+    params:
+        science=science("evaluation_summary"),
+    message:
+        "the entries of the sheet that are evaluated in one table: {output.table}, {output.page}"
+    script:
+        "../scripts/evaluation_summary.py"

@@ -2,7 +2,6 @@
 import csv
 import re
 
-from cryoready.dataset.sheet import SIMULATED
 from cryoready.dataset.metadata import read_metadata
 from cryoready.dataset.yardstick import chosen
 
@@ -26,14 +25,12 @@ def peers_of(wildcards):
 
 
 def model_of(wildcards):
-    """The entry's model; for an entry of the archive the first one fitted into the map."""
+    """The entry's model; for an entry of the archive the folder of the one fitted into the map."""
     files = files_of(wildcards, "model", "metadata")
     found = source(wildcards)
     if "model" in files or found.origin != "archive":
         return files
-    known = checkpoints.download_metadata.get(emdb=found.entry.emdb or found.id).output[0]
-    ids = checked(read_metadata, Path(known)).pdb_ids
-    return files | ({"model": f"{CACHE}/models/{ids[0]}.cif.gz"} if ids else {})
+    return files | {"fitted": f"{CACHE}/{found.archived['map']}/fitted"}
 
 
 def half_maps_of(wildcards):
@@ -43,15 +40,17 @@ def half_maps_of(wildcards):
     if files or found.origin != "archive" or not EVALUATION["half_maps"]:
         return files
     emdb = found.archived["map"]
-    known = checkpoints.download_metadata.get(emdb=emdb).output[0]
-    there = checked(read_metadata, Path(known)).half_map_names
+    known = Path(files_of(wildcards, "metadata")["metadata"])
+    if not known.is_file():
+        checkpoints.half_maps_known.get(emdb=emdb)
+    there = checked(read_metadata, known).half_map_names
     return {role: str(archive_path(Path(CACHE), role, emdb)) for role in roles if len(there) == 2}
 
 
 def model_and_resolution(wildcards):
     """What says the model and the resolution of an entry that needs both."""
     files = model_of(wildcards)
-    if "model" not in files:
+    if not files.keys() & {"model", "fitted"}:
         raise SystemExit(
             f"cryoready: error: {wildcards.id} has no model: give the column pdb or model in the "
             f"sheet, or put it at maps/{wildcards.id}.pdb (.cif)"
@@ -96,15 +95,19 @@ def archived_as(entry):
     return entry.emdb or (prefix[0] if prefix else "")
 
 
+@cache
+def listed_splits(weights):
+    """Splits of the entries listed beside the weights, by archive id."""
+    listed = Path(weights).with_name("entries.tsv")
+    rows = checked(read_sheet, listed).values() if listed.is_file() else ()
+    return {archived_as(row): row.split for row in reversed([*rows])}  # of two the first
+
+
 def split_of(wildcards):
     """The entry's split: that of the sheet, else of the list beside the weights."""
     entry = source(wildcards).entry
-    listed = Path(weights_file(config["weights"])).with_name("entries.tsv")
-    if entry.split or not listed.is_file():
-        return entry.split
-    rows = checked(read_sheet, listed).values()
-    same = [row for row in rows if archived_as(row) == archived_as(entry) != ""]
-    return next((row.split for row in same), None)
+    key = archived_as(entry)
+    return entry.split or (listed_splits(weights_file(config["weights"])).get(key) if key else None)
 
 
 def evaluate_settings(wildcards):
@@ -125,13 +128,17 @@ def evaluate_settings(wildcards):
 
 def evaluated(suffix):
     """The evaluations of all entries of the sheet that have a map."""
-    ids = [entry.id for entry in SHEET.values() if entry.map != SIMULATED]
-    if not ids:
+    return [f"results/{entry}_evaluation.{suffix}" for entry in with_maps()]
+
+
+def evaluated_so_far():
+    """Those of them that are there."""
+    there = [path for path in evaluated("json") if Path(path).is_file()]
+    if not there:
         raise SystemExit(
-            f"cryoready: error: {config['entries']} has no entry with a map: there is nothing to "
-            "evaluate; add a row"
+            f"cryoready: error: no entry of {config['entries']} is evaluated yet: snakemake evaluate"
         )
-    return [f"results/{entry}_evaluation.{suffix}" for entry in ids]
+    return there
 
 
 def auto_sharpen_options(wildcards):

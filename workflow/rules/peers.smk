@@ -11,7 +11,8 @@ rule auto_sharpen:
     conda:
         "../../envs/cryoready.yaml"  # of the shell; the peers have their own
     resources:
-        mem_mb=8000,
+        mem_mb=mem_mb("auto_sharpen", size_of("map")),
+        runtime=runtime("auto_sharpen", size_of("map")),
     params:
         science=science("auto_sharpen"),
         options=auto_sharpen_options,

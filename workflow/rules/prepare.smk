@@ -14,8 +14,9 @@ rule prepare:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=lambda w, attempt: attempt * prepare_megabytes(w)["memory"],
         maps_mb=lambda w: prepare_megabytes(w)["disk"],
+        mem_mb=mem_mb("prepare", pair_size),
+        runtime=pair_runtime("prepare"),
     params:
         science=science("prepare"),
         settings=prepare_settings,
@@ -36,8 +37,9 @@ rule local_targets:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=lambda w, attempt: attempt * prepare_megabytes(w)["memory"],
         maps_mb=lambda w: prepare_megabytes(w)["disk"],
+        mem_mb=mem_mb("local_targets", pair_size),
+        runtime=pair_runtime("local_targets"),
     params:
         science=science("local_targets"),
         settings=prepare_settings,
@@ -57,6 +59,9 @@ rule pack_structures:
         "results/work/structures.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("pack_structures"),
+        runtime=runtime("pack_structures"),
     params:
         science=science("pack_structures"),
         settings=structure_settings,

@@ -8,8 +8,12 @@ rule loss_figure:
         figure=report(f"{RUN}/loss.svg", caption="../report/loss.rst", category="Training"),
     log:
         f"{RUN}/loss_figure.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
     params:
         science=science("loss_figure"),
     message:
@@ -33,6 +37,9 @@ rule before_after:
         "results/work/{id}/before_after.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("before_after", size_of("map")),
+        runtime=runtime("before_after", size_of("map")),
     params:
         science=science("before_after"),
         settings=lambda w: cells_of(w, "voxel_size"),

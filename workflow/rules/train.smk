@@ -8,6 +8,15 @@ rule train:
     localrule: True
 
 
+# Slurm's plugin starts a job's script on one node and with all GPUs, which only fits together when
+# there is one node. Told that the script calls srun itself (as it does), it leaves that to it.
+SEVERAL_NODES = (
+    dict(mpi="srun", tasks=of_run(int, "nodes"), tasks_per_gpu=0)
+    if config["train"]["nodes"] > 1
+    else {}
+)
+
+
 rule train_network:
     input:
         init=of_run(initial_weights, "init"),
@@ -30,15 +39,17 @@ rule train_network:
         events=directory("results/training/{run}/events"),
     log:
         "results/training/{run}/train.log",
-    conda:
-        "../../envs/cryoready.yaml"
-    threads: lambda w: 1 if w.run in ABLATION else workflow.cores or 1
     # What fails here fails again. Jobs that are taken from the machine are queued again by Slurm.
     retries: 0
+    conda:
+        "../../envs/cryoready.yaml"
+    threads: lambda w: 1 if w.run in ABLATION else CORES
     resources:
+        **SEVERAL_NODES,
         gpu=0,
         requeue=0,  # 1: a Slurm job whose time is up goes on in another one
-        mem_mb=8000,
+        mem_mb=training_mem_mb,
+        runtime=1440,
         nodes=of_run(int, "nodes"),
     params:
         science=science("train"),

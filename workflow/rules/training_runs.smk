@@ -13,8 +13,12 @@ rule ablation:
         table="results/ablation.tsv",
     log:
         "results/training/ablation.log",
+    localrule: True
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("table"),
+        runtime=runtime("table"),
     params:
         science=science("ablation"),
         settings={"variants": [variant for variant, _ in ABLATION.values()]},
@@ -33,6 +37,9 @@ rule sample_boxes:
         "results/training/{run}/samples.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("sample_boxes"),
+        runtime=runtime("sample_boxes"),
     params:
         science=science("sample_boxes"),
         settings=lambda w: left_by(w.run, "weights.safetensors"),
@@ -56,6 +63,9 @@ rule training_report:
         "results/training/training_report.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("training_report"),
+        runtime=runtime("training_report"),
     params:
         science=science("training_report"),
         settings=training_report_settings,
@@ -78,6 +88,9 @@ rule release:
         f"results/release/{RUN_NAME}/release.log",
     conda:
         "../../envs/cryoready.yaml"
+    resources:
+        mem_mb=mem_mb("release"),
+        runtime=runtime("release"),
     params:
         science=science("release"),
         settings=lambda _: {

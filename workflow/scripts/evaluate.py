@@ -1,11 +1,12 @@
 """Maps and model of one entry -> scores before and after, as JSON and tables."""
 
+from cryoready.dataset.fitted import with_fitted_model
 from cryoready.metrics.evaluate import evaluate
 from cryoready.report.evaluation import estimate, read_subject, write_evaluation
 from step import step
 
 with step(snakemake) as report:
-    files, settings = dict(snakemake.input), snakemake.params.settings
+    files, settings = with_fitted_model(dict(snakemake.input)), snakemake.params.settings
     subject, facts = read_subject(files, settings)
     report(estimate(subject))
     evaluation = evaluate(

@@ -10,8 +10,10 @@ import difflib
 import math
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -398,8 +400,15 @@ def _names(folder: Path, start: str = "") -> list[str]:
     """Sorted names in a folder that begin with ``start``, none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as items:  # 4 times faster than `iterdir`, for sheets of many rows
-        return sorted(item.name for item in items if item.name.startswith(start))
+    names = _listing(folder, folder.stat().st_mtime_ns)
+    return names[bisect_left(names, start) : bisect_left(names, f"{start}\U0010ffff")]
+
+
+@lru_cache  # a folder of thousands of maps is read once, not for every row of the sheet
+def _listing(folder: Path, _changed: int) -> list[str]:
+    """Sorted names in a folder that changed last at that time."""
+    with os.scandir(folder) as items:  # 4 times faster than `iterdir`
+        return sorted(item.name for item in items)
 
 
 def _dropped_files(folder: Path, entry_id: str) -> dict[str, Path]:

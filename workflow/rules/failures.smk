@@ -1,0 +1,65 @@
+# What failed and why, at the end of a run: results/failures.tsv, and a few lines. Jobs of a cluster,
+# which run Snakemake themselves, have no hooks.
+import time
+
+from cryoready.report.failures import (
+    UNSAID,
+    Failure,
+    reason_of,
+    scheduler_messages,
+    summary,
+    update_table,
+)
+
+STARTED = time.time() - 60  # s: clocks of nodes differ
+FAILURES = Path("results/failures.tsv")
+
+
+def entry_of(job):
+    """Id of the entry that a job is of, "" if it is of none; a half-map is of its entry."""
+    found = job.wildcards_dict.get("id", "")
+    half = HALF_MAP_ID.fullmatch(found)
+    return half["id"] if half else found
+
+
+def failure_of(job, said):
+    """What became of a job that failed."""
+    later = list(dict.fromkeys(workflow.dag.bfs(workflow.dag.depending, job)))[1:]
+    ids = [entry_of(job)] if entry_of(job) else sorted({entry_of(x) for x in later} - {""})
+    name, path = job.rule.name, str(job.log[0])
+    return Failure(
+        ", ".join(ids),
+        name,
+        reason=reason_of(Path(path), name, said.get(job.jobid, ""), since=STARTED),
+        attempts=job.attempt,
+        held_up=", ".join(dict.fromkeys(x.rule.name for x in later)),
+        log=path,
+    )
+
+
+def failures_of(failed, said):
+    """Those of a failed job; of a group of jobs those that tell a reason, else its first."""
+    found = [failure_of(job, said) for job in (failed if failed.is_group() else [failed])]
+    return [failure for failure in found if not failure.reason.startswith(UNSAID)] or found[:1]
+
+
+def finish(logfiles, failed=()):
+    """Bring the table of failures up to date; lines that say what is done and what is not."""
+    said = scheduler_messages("".join(Path(file).read_text() for file in logfiles))
+    failures = [failure for job in failed for failure in failures_of(job, said)]
+    failures.sort(key=lambda failure: (failure.id, failure.rule))
+    jobs = list(workflow.dag.jobs)
+    entries = {entry_of(job): True for job in jobs if entry_of(job)}
+    entries |= {entry_of(job): False for job in workflow.dag.needrun_jobs() if entry_of(job)}
+    if len(entries) > 1 or FAILURES.is_file():
+        update_table(FAILURES, failures, {str(job.log[0]) for job in jobs if job.log})
+    return summary(failures, entries, FAILURES)
+
+
+onsuccess:
+    finish(log)
+
+
+onerror:
+    for line in finish(log, workflow.scheduler.failed):
+        print(line, file=sys.stderr)

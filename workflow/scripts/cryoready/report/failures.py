@@ -1,0 +1,141 @@
+"""What failed and why: a table of all that is not mended yet, and a few lines for the user.
+
+The Snakefile reads this module while it is parsed: nothing heavier than the standard library.
+"""
+
+import csv
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from cryoready.core.whole_files import written_whole
+
+SHOWN, WIDTH = 20, 100  # failures, and characters of a reason, that the user sees at once
+UNSAID = "ended without an error of its own: was it killed (memory, time, node)?"
+
+# Of Snakemake's log; where no cluster is involved, the message is None
+_JOB_ERROR = re.compile(r"Error in rule \w+:\n +message: (.*?)\n +jobid: (\d+)\n", re.DOTALL)
+_PHRASES = re.compile(r" *(Reason: Unknown\.|For further error .*|Detailed failure reason .*)")
+_REMEDIES = {
+    "OUT_OF_MEMORY": "ask for more in the profile: set-resources, {rule}, mem_mb",
+    "TIMEOUT": "ask for more minutes in the profile: set-resources, {rule}, runtime",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed for good.
+
+    Parameters
+    ----------
+    id
+        of its entry; of several that waited for it, with ", " between; "" if it is of no entry.
+    rule
+        name.
+    reason
+        one line.
+    attempts
+        how often it was tried.
+    held_up
+        names of the rules that could not run after it, with ", " between.
+    log
+        its log file, which no other job has.
+    """
+
+    id: str
+    rule: str
+    reason: str
+    attempts: int
+    held_up: str
+    log: str
+
+
+def scheduler_messages(log: str) -> dict[int, str]:
+    """What the cluster said of failed jobs, by Snakemake's number of the job; the last of each."""
+    found = {
+        int(number): _PHRASES.sub("", said.split("\n")[0]).rstrip(".")
+        for said, number in _JOB_ERROR.findall(log)
+    }
+    return {number: said for number, said in found.items() if said != "None"}
+
+
+def reason_of(log: Path, rule: str, said: str, *, since: float) -> str:
+    """Why a job failed: the error in its log, the end of a traceback, what the cluster said.
+
+    A log from before ``since`` (s, as of `time.time`) is of an earlier run: this job never began.
+    """
+    fresh = log.is_file() and log.stat().st_mtime >= since
+    text = log.read_text(encoding="utf-8", errors="replace") if fresh else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if any(line.startswith("Traceback") for line in lines):
+        return lines[-1].strip()
+    if not said or "'FAILED'" in said:
+        return f"{UNSAID} {said}".strip()
+    remedies = (text for status, text in _REMEDIES.items() if status in said)
+    return "; ".join([said, *(text.format(rule=rule) for text in remedies)])
+
+
+def update_table(path: Path, failures: Sequence[Failure], logs: Collection[str]) -> None:
+    """Bring the table up to date; without rows there is none.
+
+    Rows of earlier runs stay, unless their job was part of this one: ``logs`` are those of all its
+    jobs, whether they had to run or not.
+    """
+    columns = [column.name for column in fields(Failure)]
+    rows = [row for row in _read(path) if row["log"] not in logs]
+    rows += [{name: str(cell) for name, cell in asdict(failure).items()} for failure in failures]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(exist_ok=True)
+    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    """Rows of an earlier table; none where there is no such table."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file, delimiter="\t") if row.get("log")]
+
+
+def summary(failures: Sequence[Failure], entries: Mapping[str, bool], table: Path) -> Iterable[str]:
+    """Lines for the user; none for a single entry, whose one error says it all.
+
+    Parameters
+    ----------
+    failures
+        of this run.
+    entries
+        whether all steps of an entry are done, by id.
+    table
+        where all failures are.
+    """
+    if len(entries) < 2:
+        return
+    failed = {name for failure in failures for name in failure.id.split(", ")} & entries.keys()
+    done = sum(entries.values())
+    rest = len(entries) - done - len(failed)
+    counts = [f"{len(failed)} of {len(entries)} entries failed"] if failed else []
+    counts.append(f"{done} are done")
+    if rest:
+        counts.append(f"{rest} were not finished")
+    if failures:
+        width = max(len(failure.id) for failure in failures[:SHOWN])
+        for failure in failures[:SHOWN]:
+            yield f"  {failure.id:{width}}  {failure.rule}: {_shortened(failure.reason)}"
+        if len(failures) > SHOWN:
+            yield f"  and {len(failures) - SHOWN} more"
+        counts[-1] += f"; {table} says why"
+    yield f"cryoready: {', '.join(counts)}; the same command tries again what is not done"
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= WIDTH else f"{reason[: WIDTH - 1]}…"
