@@ -53,7 +53,7 @@ test: setup
 	mypy
 	lint-imports
 	snakemake --lint
-	pytest
+	pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 format: setup
 	ruff check --fix .
@@ -67,6 +67,12 @@ system-packages:
 	command -v git >/dev/null || missing="$$missing git"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v mmseqs >/dev/null || missing="$$missing mmseqs2"; \
+	for program in slurmctld slurmd slurmdbd; do \
+		command -v $$program >/dev/null || missing="$$missing $$program"; \
+	done; \
+	command -v sbatch >/dev/null || missing="$$missing slurm-client"; \
+	command -v munged >/dev/null || missing="$$missing munge"; \
+	command -v mariadbd >/dev/null || missing="$$missing mariadb-server"; \
 	if [ -z "$$missing" ]; then \
 		echo "system packages: nothing is missing"; \
 	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

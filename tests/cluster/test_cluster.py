@@ -1,0 +1,148 @@
+"""The workflow on a real Slurm, through the profile as it ships, and told by Slurm's own records.
+
+The pretended GPUs compute nothing: what is tested is which jobs ask for them.
+"""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import mrcfile
+import numpy as np
+import pytest
+
+from checkout import ROOT, Checkout, copy_checkout, kill
+from cryoready.core.cost import Size, megabytes, minutes
+from on_slurm import PROFILE, Ran, asking, begin, on_slurm, until
+from slurm_jobs import records, table
+
+pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("slurm")]
+
+DEMO = [f"results/EMD-3488_{what}" for what in ("emready.mrc", "emready.png", "evaluation.html")]
+DEMO_MAP = ROOT / "resources" / "EMD-3488" / "emd_3488.map.gz"
+SMALL_MAP = ROOT / "resources" / "small" / "EMD-2566-9.map.gz"
+EVALUATION = "evaluation_evaluate_entry_evaluation_page"  # a group of the profile: one job
+PATIENCE = 120.0  # s, until jobs run
+PROMPT = 15.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
+
+
+def run_easy(checkout: Checkout) -> Ran:
+    """The demo and a small training."""
+    short = "train={epochs: 2, boxes_per_epoch: 10, crop_voxels: 24, validate_every: 0}"
+    return on_slurm(checkout, *DEMO, "train", "--configfile=config/small.yaml", "--config", short)
+
+
+def run_hard(checkout: Checkout) -> Ran:
+    """A map of zeros beside a good one, whose picture gets too little memory at first."""
+    (checkout / "maps/good.map.gz").symlink_to(SMALL_MAP)
+    mrcfile.write(checkout / "maps/zeros.mrc", np.zeros((32, 32, 32), np.float32), voxel_size=1.0)
+    targets = ("results/zeros_emready.mrc", "results/good_emready.png")
+    return on_slurm(checkout, *targets, *asking("before_after", mem_mb="200 * attempt**2"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:
+    """Both, at the same time: each waits a lot between looks at its jobs."""
+    checkouts = [copy_checkout(tmp_path_factory.mktemp(name)) for name in ("easy", "hard")]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda run, on: run(on), (run_easy, run_hard), checkouts))
+
+
+@pytest.fixture(scope="module")
+def easy(runs: list[Ran]) -> Ran:
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def hard(runs: list[Ran]) -> Ran:
+    return runs[1]
+
+
+def test_the_demo_and_a_training_are_made(easy: Ran) -> None:
+    assert easy.finished.code == 0, easy.finished.err
+    weights = "results/training/small/weights.safetensors"
+    missing = [path for path in (*DEMO, weights) if not (easy.checkout / path).is_file()]
+    assert not missing
+
+
+def test_every_step_is_a_job_of_slurm(easy: Ran) -> None:
+    """And none runs twice. What is a matter of seconds stays on the login node."""
+    assert Counter(job.rule for job in easy.jobs) == {
+        "prepare": 3,
+        "enhance": 1,
+        "before_after": 1,
+        EVALUATION: 1,
+        "train_network": 1,
+    }
+    assert {job.state for job in easy.jobs} == {"COMPLETED"}
+    print(table(easy.jobs))
+
+
+def test_only_what_uses_the_network_asks_for_a_gpu(easy: Ran) -> None:
+    """And gets it on a node that has one."""
+    assert {job.rule for job in easy.jobs if job.gpus} == {"enhance", "train_network"}
+    assert {job.node[0] for job in easy.jobs if job.gpus} == {"g"}
+
+
+def test_jobs_ask_for_what_profile_and_rules_say(easy: Ran) -> None:
+    (enhance,), (training,) = easy.of("enhance"), easy.of("train_network")
+    for job in easy.jobs:
+        site = PROFILE["default-resources"] | PROFILE["set-resources"].get(job.rule, {})
+        assert job.partition == site["slurm_partition"], job
+        assert job.cpus == PROFILE["set-threads"].get(job.rule, 1), job
+    size = Size.of(str(DEMO_MAP))
+    assert enhance.memory == megabytes("enhance", size, attempt=1)
+    assert enhance.limit == minutes("enhance", size, attempt=1)
+    assert training.limit == PROFILE["set-resources"]["train_network"]["runtime"]
+
+
+def test_no_job_needs_more_than_it_asked_for(easy: Ran) -> None:
+    scarce = [job for job in easy.jobs if not 0 < job.used < job.memory]
+    late = [job for job in easy.jobs if not job.seconds < 60 * job.limit]
+    assert not scarce + late
+
+
+def test_a_bad_map_stops_no_other(hard: Ran) -> None:
+    assert {job.state for job in hard.of("enhance", "zeros")} == {"FAILED"}
+    assert {job.state for job in hard.of("enhance", "good")} == {"COMPLETED"}
+    assert (hard.checkout / "results/good_emready.png").is_file()
+    assert not (hard.checkout / "results/zeros_emready.mrc").exists()
+    assert hard.finished.code != 0
+    assert "error: map maps/zeros.mrc has the value 0.0 everywhere" in hard.finished.err
+
+
+def test_a_job_over_its_memory_gets_more(hard: Ran) -> None:
+    """Slurm kills it and Snakemake asks for the attempt's amount."""
+    first, second = hard.of("before_after")
+    assert (first.state, first.memory) == ("FAILED", 200)
+    assert first.used > first.memory
+    assert (second.state, second.memory) == ("COMPLETED", 800)
+
+
+def in_queue(run: str) -> Counter[str]:
+    """States of the jobs of a run that Slurm has not done with."""
+    call = ["squeue", "--noheader", "--name", run, "--format=%T"]
+    return Counter(subprocess.check_output(call, text=True).split())
+
+
+def test_ctrl_c_cancels_all_jobs(hard: Ran) -> None:
+    """The running ones, and the one that waits until two of the four GPUs are free."""
+    checkout = hard.checkout
+    for name in "abc":
+        (checkout / f"maps/{name}.map.gz").symlink_to(SMALL_MAP)
+    before = checkout.files()
+    targets = [f"results/{name}_emready.mrc" for name in "abc"]
+    process, run = begin(checkout, *targets, *asking("enhance", gpu=2))
+    try:
+        until(lambda: in_queue(run) == {"RUNNING": 2, "PENDING": 1}, PATIENCE)
+        until(lambda: any(checkout.folder.glob("results/work/[abc]/enhance.log")), PATIENCE)
+        os.killpg(process.pid, signal.SIGINT)
+        until(lambda: not in_queue(run), PROMPT)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        kill(process)
+    assert process.returncode != 0
+    assert [job.state for job in records(run)] == ["CANCELLED"] * 3
+    assert checkout.files() == before
