@@ -70,3 +70,12 @@ def test_the_conda_environment_has_all_that_scripts_import() -> None:
     names = {re.split("=+", dependency)[0] for dependency in env["dependencies"]} - {"python"}
     direct = {Requirement(line).name for line in project()["dependencies"]}
     assert {CONDA_NAMES.get(name, name) for name in names} == direct - {"snakemake"}
+
+
+def test_the_image_gets_the_same_versions_and_names_no_index() -> None:
+    lines = (ROOT / "envs" / "Containerfile").read_text().splitlines()
+    steps = "\n".join(line for line in lines if not line.startswith("#"))
+    assert "COPY pyproject.toml constraints.txt" in steps
+    assert "--requirement requirements.txt --constraint constraints.txt" in steps
+    assert "==" not in steps
+    assert "://" not in steps
