@@ -14,6 +14,7 @@ ABSENT = "not on this machine"
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
+@pytest.hookimpl(tryfirst=True)  # before that of xdist, which looks for the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What may run at the same time (pytest -n 2): files, but of those with the one Slurm one."""
     for item in items:

@@ -105,8 +105,9 @@ def test_no_job_needs_more_than_it_asked_for(easy: Ran) -> None:
 
 
 def test_a_bad_map_stops_no_other(hard: Ran) -> None:
-    assert {job.state for job in hard.of("enhance", "zeros")} == {"FAILED"}
-    assert {job.state for job in hard.of("enhance", "good")} == {"COMPLETED"}
+    tries = 1 + PROFILE["retries"]
+    assert [job.state for job in hard.of("enhance", "zeros")] == ["FAILED"] * tries
+    assert [job.state for job in hard.of("enhance", "good")] == ["COMPLETED"]
     assert (hard.checkout / "results/good_emready.png").is_file()
     assert not (hard.checkout / "results/zeros_emready.mrc").exists()
     assert hard.finished.code != 0

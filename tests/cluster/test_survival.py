@@ -127,7 +127,7 @@ def test_a_training_goes_on_in_another_job(
     checkout: Checkout, whole: bytes, restored: None
 ) -> None:
     """As often as it takes: the steps in the same order, the weights the same bits."""
-    training = train(checkout, "killed", *ONE_THREAD)
+    training = train(checkout, "killed", *ONE_THREAD, workers=1)
     faults: list[Callable[[Training, Job], None]] = [send_signal, preempt, cut_power]
     try:
         for fault in faults:

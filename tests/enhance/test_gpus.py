@@ -14,9 +14,10 @@ GPUS = ["GPU-a", "GPU-b"]
 CONTEXT = multiprocessing.get_context("spawn")
 
 
-def job(folder, number, seconds):
+def job(folder, number, seconds, waits=None):
     """Leaves a line when it has its GPUs, and when it is about to let them go."""
-    with claimed(GPUS, number, print, folder) as mine, (folder / "events").open("a") as log:
+    report = print if waits is None else lambda line: waits.set()
+    with claimed(GPUS, number, report, folder) as mine, (folder / "events").open("a") as log:
         print("takes", *mine, file=log, flush=True)
         time.sleep(seconds)
         print("frees", *mine, file=log, flush=True)
@@ -72,13 +73,13 @@ def impatient(lines):
 
 def test_who_waits_says_so_and_holds_nothing(tmp_path):
     """One GPU is free, two are wanted: a third job that wants one must get it."""
-    ready, lines = CONTEXT.Event(), []
+    ready, waits, lines = CONTEXT.Event(), CONTEXT.Event(), []
     holder = CONTEXT.Process(target=hold, args=(tmp_path, ready))
     holder.start()
     assert ready.wait(60)
-    both = CONTEXT.Process(target=job, args=(tmp_path, 2, 0.0))
+    both = CONTEXT.Process(target=job, args=(tmp_path, 2, 0.0, waits))
     both.start()
-    time.sleep(1)
+    assert waits.wait(60)
     with claimed(GPUS, 1, lines.append, tmp_path) as mine:
         assert mine == [1]
         with ExitStack() as stack, pytest.raises(TimeoutError):

@@ -138,8 +138,14 @@ def told_to_stop(folder, lines):
         if "epoch 1/" in line:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    wanted = request(folder, devices=2, epochs=500, workers=1)
     with pytest.raises(Stopped):
-        launch(request(folder, devices=2, epochs=500), gpus=0, requeue=False, report=report)
+        launch(wanted, gpus=0, requeue=False, report=report)
+
+
+def test_gpus_that_nodes_cannot_share_are_refused(tmp_path):
+    with pytest.raises(CryoreadyError, match="of all nodes, is 1: make it a multiple"):
+        launch(request(tmp_path, nodes=2), gpus=1, requeue=False, report=print)
 
 
 def test_processes_that_are_told_to_stop_save_together(tmp_path):

@@ -159,7 +159,7 @@ def test_a_forced_run_that_was_killed_ends_as_if_it_had_not_been(
         assert time.monotonic() < deadline, f"epoch and batch {done} after {PATIENCE:g} s"
         time.sleep(0.02)
     kill(process)
-    wait_until_free(states(checkout)[0].with_name("lock"))
+    wait_until_free(states(checkout)[0].parent.with_suffix(".lock"))
     assert min(seen - {(0, 0)}) < (1, 0)  # it had started from the beginning
     killed_in = progress(checkout)[0] + 1
     assert not checkout.files("results/training/small") & {"weights.safetensors", "card.json"}

@@ -26,7 +26,7 @@ def failure_of(job, said):
     """What became of a job that failed."""
     later = list(dict.fromkeys(workflow.dag.bfs(workflow.dag.depending, job)))[1:]
     ids = [entry_of(job)] if entry_of(job) else sorted({entry_of(x) for x in later} - {""})
-    name, path = job.rule.name, str(job.log[0])
+    name, path = job.rule.name, str(job.log[0]) if job.log else ""
     return Failure(
         ", ".join(ids),
         name,

@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import nn
 
+from cryoready.core.cost import SNAKEMAKES_MB
 from cryoready.core.errors import CryoreadyError
 from cryoready.network.fused import has_fused_transformers
 
@@ -75,7 +76,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that can still be used on ``device``; of the host, no more than this job may have."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    left = allowed_bytes() - psutil.Process().memory_info().rss
+    left = allowed_bytes() - 1e6 * SNAKEMAKES_MB - psutil.Process().memory_info().rss
     return int(max(0, min(psutil.virtual_memory().available, left)))
 
 

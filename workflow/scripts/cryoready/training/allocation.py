@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,15 +20,21 @@ class Allocation:
     end: float
 
     @classmethod
-    def current(cls) -> "Allocation | None":
+    def current(cls, report: Report) -> "Allocation | None":
         """The job of this process; None outside of Slurm, or if Slurm does not say."""
         job = os.environ.get("SLURM_JOB_ID")
         if job is None:
             return None
         try:
-            begin, end = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%S %e").split()
+            begin, end = _about(job, "%S %e").split()
             return cls(job, float(begin), float(end))
-        except (OSError, ValueError, subprocess.CalledProcessError):  # ValueError: no time limit
+        except ValueError:  # no time limit
+            return None
+        except (OSError, subprocess.CalledProcessError) as error:
+            report(
+                f"warning: Slurm does not tell when job {job} ends ({error}): the training cannot "
+                "stop in time, nor be queued again"
+            )
             return None
 
     @property
@@ -40,17 +45,23 @@ class Allocation:
     def requeue(self, report: Report) -> None:
         """Put this job, which was stopped, into the queue again, under the same number.
 
-        Not if it was cancelled. Slurm says only that it is about to end the job, which it also does
-        when it takes the job's node away, and then queues it again by itself; or when the time is
-        up, after which it does not.
+        Not one that Slurm is about to end for another reason than lack of time: it was cancelled,
+        or its node is taken away, and then Slurm queues it again by itself.
         """
         try:
-            state = _ask("squeue", "--noheader", f"--jobs={self.job}", "--format=%T").strip()
-            if state == "RUNNING" or time.time() > self.deadline:
+            state, _, reason = _about(self.job, "%T %r").strip().partition(" ")
+            if state == "RUNNING" or reason == "TimeLimit":
                 report(f"Slurm job {self.job} is queued again, to go on")
                 _ask("scontrol", "requeue", self.job)
         except subprocess.CalledProcessError as error:
-            report(f"warning: Slurm does not queue job {self.job} again: {error.stderr.strip()}")
+            if _about(self.job, "%T").strip() != "PENDING":  # it may be there already
+                report(
+                    f"warning: Slurm does not queue job {self.job} again: {error.stderr.strip()}"
+                )
+
+
+def _about(job: str, what: str) -> str:
+    return _ask("squeue", "--noheader", f"--jobs={job}", f"--format={what}")
 
 
 def _ask(*command: str) -> str:

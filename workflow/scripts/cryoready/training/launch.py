@@ -20,7 +20,7 @@ from cryoready.core.errors import CryoreadyError
 from cryoready.enhance.gpus import claimed_devices
 from cryoready.training.allocation import Allocation
 from cryoready.training.run import Report, carry_out
-from cryoready.training.stop import Stopped, signals_to
+from cryoready.training.stop import Stopped, at_once, signals_to
 from cryoready.training.team import team_of_torchrun
 
 ERROR, STOPPED = "error: ", "stopped"  # what begins a line of a process among several
@@ -51,11 +51,12 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
     Stopped
         if it was told to stop, or the job's time is up.
     """
-    allocation = Allocation.current()
+    allocation = Allocation.current(report)
     if allocation:
         request = {**request, "deadline": allocation.deadline}
     try:
-        _carry_out(request, gpus, report)
+        with signals_to(at_once):
+            _carry_out(request, gpus, report)
     except Stopped:
         report(f"stopped; {request['states']} holds all that is needed to go on")
         if requeue and allocation:
@@ -66,6 +67,11 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
 def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
     """Here, or by a process for each device."""
     devices, nodes = request["settings"]["devices"], request["settings"]["nodes"]
+    if gpus % nodes:
+        raise CryoreadyError(
+            f"train.nodes is {nodes}, but the resource gpu of train_network, which counts the GPUs "
+            f"of all nodes, is {gpus}: make it a multiple (profile, set-resources)"
+        )
     each = gpus // nodes if devices == "auto" else devices
     with claimed_devices("auto", each, report) as mine:
         number = len(mine) if devices == "auto" else devices
@@ -78,7 +84,10 @@ def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
             json.dump(shared, file)
             file.flush()
             command = _command(number, nodes, request["threads"], file.name)
-            _run(command, _visible(mine) if nodes == 1 else {}, report)
+            if nodes == 1:
+                _run(command, _visible(mine), report)
+            else:  # srun kills all at a signal; Slurm signals what it started by itself
+                _run(command, {}, report, forwards=False)
 
 
 def _visible(devices: Sequence[torch.device]) -> dict[str, str]:
@@ -109,14 +118,26 @@ def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
     return [*srun, *torchrun, f"--nnodes={nodes}", "--rdzv-id=cryoready", *meeting, *work]
 
 
-def _run(command: list[str], variables: Mapping[str, str], report: Report) -> None:
-    """Run ``command``, hand on the lines it reports, and raise the error that it reports."""
+def _run(
+    command: list[str], variables: Mapping[str, str], report: Report, *, forwards: bool = True
+) -> None:
+    """Run ``command``, hand on the lines it reports, and raise the error that it reports.
+
+    Signals are handed on to it if it ``forwards`` them to those that it started.
+    """
     # torchrun warns where the number of threads is not set
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
     errors, stopped = [], False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if forwards:
+            process.terminate()
+
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process,
-        signals_to(lambda *_: process.terminate()),
+        signals_to(stop),
     ):
         for line in map(str.rstrip, process.stdout or ()):
             if line.startswith(ERROR):

@@ -27,7 +27,7 @@ from cryoready.training.losses import total_loss
 from cryoready.training.memory import enough_memory, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
-from cryoready.training.stop import Stop, Stopped
+from cryoready.training.stop import Stop, Stopped, ignore_signals
 from cryoready.training.team import ALONE, Team, alone
 
 Weights = dict[str, Tensor]
@@ -201,10 +201,17 @@ def train(
                     state.save(state_file)
                 if told:
                     raise Stopped
-        if team.leads:
-            state.save(state_file)
-            _close_epoch(state, plan, validation, judge, device)
-        state.history, state.progress = team.agree(state.history), Progress()
+        try:
+            if team.leads:
+                state.save(state_file)
+                _close_epoch(state, plan, validation, judge, device)
+        except Stopped:
+            team.agree(None)  # who wait for the history are not to wait for ever
+            raise
+        history, state.progress = team.agree(state.history), Progress()
+        if history is None:
+            raise Stopped
+        state.history = history
         if team.leads:
             state.save(state_file)
             on_epoch(state)
@@ -241,7 +248,13 @@ def _batches(
         for start in range(done * crops, plan.steps * crops, plan.batch_size)
     ]
     pin = torch.cuda.is_available()
-    loader = DataLoader(training, batch_sampler=keys, num_workers=plan.workers, pin_memory=pin)
+    loader = DataLoader(
+        training,
+        batch_sampler=keys,
+        num_workers=plan.workers,
+        pin_memory=pin,
+        worker_init_fn=ignore_signals,
+    )
     grouped = zip(*[iter(loader)] * plan.accumulate, strict=True)
     title, silent = f"epoch {epoch + 1}/{plan.epochs}", not team.leads
     bar = tqdm(grouped, title, plan.steps, initial=done, mininterval=5, unit="step", disable=silent)

@@ -1,21 +1,20 @@
 """One training run: what defines it, where its resumable state lives, what it leaves behind."""
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from tensorboardX import SummaryWriter
 
 from cryoready import __version__
@@ -39,6 +38,7 @@ from cryoready.training.variants import require_structures
 
 Report = Callable[[str], None]
 
+HOLDER = "holder"  # file that names the process
 LEASE = 180.0  # s after which file servers forget the locks of a dead computer (NFS: 90)
 
 
@@ -125,9 +125,9 @@ def carry_out(
     code: str,
     threads: int,
     report: Report,
+    device: torch.device,
     deadline: float = math.inf,
     team: Team = ALONE,
-    device: torch.device | None = None,
     **data: Any,
 ) -> None:
     """Train a run, from where it stopped, and write what it leaves behind.
@@ -144,10 +144,12 @@ def carry_out(
         of the CPU, for this process; results are bit-identical only for the same number.
     report
         takes one line for the user.
+    device
+        where this process computes.
     deadline
         when to stop (Unix time).
-    team, device
-        this process among others, and where it computes; without, alone on a GPU if there is one.
+    team
+        this process among others.
     data
         of `set_up`.
 
@@ -159,39 +161,52 @@ def carry_out(
         if it was told to stop: by a signal, or by the ``deadline``.
     """
     torch.set_num_threads(threads)
-    device = device or choose_device("auto")
-    run = set_up(**data)
-    with _led(team, Path(states), run.key(code), report) as folder:
-        state_file = folder / "state.pt"
-        if team.leads:
-            report(f"{run.summary}, on {team.size} × {device.type}")
-            does = "goes on from" if state_file.exists() else "starts anew, saves in"
-            report(f"{does} {state_file}")
-        events = Events(folder / "events") if team.leads else None
+    stop = Stop(deadline)
+    with stop.heeding_signals():
+        run = set_up(**data)
+        with _led(team, Path(states), run.key(code), report) as folder:
+            _train(run, folder, stop, outputs, team=team, device=device, report=report)
 
-        def on_epoch(state: State) -> None:
-            report(describe_epoch(state.history, run.plan))
-            if events:
-                events.write(state.history)
 
-        stop = Stop(deadline)
-        with stop.heeding_signals():
-            state = train(
-                network=run.network,
-                training=run.training,
-                validation=run.validation,
-                plan=run.plan,
-                state_file=state_file,
-                device=device,
-                judge=run.judge(device) if team.leads else None,
-                team=team,
-                stop=stop,
-                report=report,
-                on_epoch=on_epoch,
-            )
+def _train(
+    run: Run,
+    folder: Path,
+    stop: Stop,
+    outputs: Mapping[str, str],
+    *,
+    team: Team,
+    device: torch.device,
+    report: Report,
+) -> None:
+    """Train ``run``, whose state is in ``folder``."""
+    state_file = folder / "state.pt"
+    if team.leads:
+        report(f"{run.summary}, on {team.size} × {device.type}")
+        does = "goes on from" if state_file.exists() else "starts anew, saves in"
+        report(f"{does} {state_file}")
+    events = Events(folder / "events") if team.leads else None
+
+    def on_epoch(state: State) -> None:
+        report(describe_epoch(state.history, run.plan))
         if events:
-            events.close(state.history)
-            leave(run, state, folder / "events", outputs)
+            events.write(state.history)
+
+    state = train(
+        network=run.network,
+        training=run.training,
+        validation=run.validation,
+        plan=run.plan,
+        state_file=state_file,
+        device=device,
+        judge=run.judge(device) if team.leads else None,
+        team=team,
+        stop=stop,
+        report=report,
+        on_epoch=on_epoch,
+    )
+    if events:
+        events.close(state.history)
+        leave(run, state, folder / "events", outputs)
 
 
 def leave(run: Run, state: State, events: Path, outputs: Mapping[str, str]) -> None:
@@ -373,9 +388,9 @@ def state_folder(
     """The folder of the resumable state of run ``key``, held by one process at a time.
 
     Snakemake deletes the declared outputs of a failed job, so the state lives outside of them. It
-    is removed when the body ends well: a forced run then starts anew. The lock belongs to the
-    process, so a killed run leaves none behind; that of a computer that died is given up by the
-    shared file system after some time, which is waited for: ``patience`` (s).
+    is removed when the body ends well: a forced run then starts anew. The lock, a file beside the
+    folder, belongs to the process, so a killed run leaves none behind; that of a computer that died
+    most file servers give up after some time, which is waited for: ``patience`` (s).
 
     Raises
     ------
@@ -384,39 +399,42 @@ def state_folder(
     """
     folder = root / key
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        _hold(lock, folder, report, patience)
-        lock.truncate(0)
-        lock.write(f"{socket.gethostname()}, process {os.getpid()}")
-        lock.flush()
+    lock = FileLock(root / f"{key}.lock", fallback_to_soft=False)
+    _hold(lock, folder, report, patience)
+    try:
+        (folder / HOLDER).write_text(f"{socket.gethostname()}, process {os.getpid()}")
         yield folder
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
+    finally:
+        Path(lock.lock_file).unlink(
+            missing_ok=True
+        )  # who waits for it notices, and makes a new one
+        lock.release()
 
 
-def _hold(lock: TextIO, folder: Path, report: Report, patience: float) -> None:
-    """Lock the file, as soon as the process of another host that held it is gone."""
-    started, told = time.monotonic(), False
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            here = holder.startswith(f"{socket.gethostname()},")
-            if here or time.monotonic() - started > patience:
-                raise CryoreadyError(
-                    f"{folder} is in use by {holder}: this very run is being trained there; wait "
-                    "for it or stop it"
-                ) from error
-        except OSError as error:
-            return report(
-                f"warning: the file system cannot lock {folder} ({error.strerror}): see to it that "
-                "nothing else trains this run"
-            )
-        if not told:
+def _hold(lock: BaseFileLock, folder: Path, report: Report, patience: float) -> None:
+    """Lock the file, if need be when the process of another host that held it is gone."""
+    try:
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return
+        holder = (folder / HOLDER).read_text() if (folder / HOLDER).is_file() else "a new process"
+        if holder.startswith(f"{socket.gethostname()},"):
+            patience = 0.0
+        if patience:
             report(f"{folder} is held by {holder}: waits up to {patience:.0f} s, should it be dead")
-            told = True
-        time.sleep(1)
+        lock.acquire(timeout=patience)
+        folder.mkdir(exist_ok=True)  # it may have ended well in the meantime
+    except Timeout as error:
+        raise CryoreadyError(
+            f"{folder} is in use by {holder}: this very run is being trained there; wait for it or "
+            f"stop it, or, if that computer is dead, delete {lock.lock_file}"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        report(
+            f"warning: {lock.lock_file} cannot be locked here ({error}): see to it that nothing "
+            "else trains this run"
+        )
 
 
 @contextmanager

@@ -31,6 +31,17 @@ def signals_to(handler: Handler) -> Iterator[None]:
             signal.signal(number, handles)
 
 
+def at_once(number: int, frame: FrameType | None) -> None:
+    """Handler where there is nothing to finish."""
+    raise Stopped
+
+
+def ignore_signals(worker: int) -> None:
+    """For processes that make crops: they end with the training, not before its last step."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Stop:
     """Whether a training is to stop: `after_step` says so.
 
