@@ -172,11 +172,16 @@ def test_a_real_error_is_not_tried_again(checkout: Checkout, whole: bytes) -> No
 
 
 def test_two_nodes_train_one_network(checkout: Checkout, whole: bytes) -> None:
-    """A GPU of each; without CUDA the processes meet by gloo."""
+    """A GPU of each (without CUDA the processes meet by gloo); told to stop, they go on later."""
     two = asking("train_network", gpu=2)
-    training = train(checkout, "two", *two, nodes=2, devices=1, epochs=1, boxes_per_epoch=8)
-    _, said = training.process.communicate(timeout=PATIENCE)
-    assert training.process.returncode == 0, said
-    ((job,),) = [training.jobs]
-    assert (job.state, job.node, job.gpus) == ("COMPLETED", "g[1-2]", 2)
-    assert "on 2 × cpu" in (checkout / "results/training/two/train.log").read_text()
+    training = train(checkout, "two", *two, nodes=2, devices=1, epochs=1000, boxes_per_epoch=8)
+    try:
+        send_signal(training, training.after_some_steps())
+        until(lambda: len(training.jobs) == 2, PATIENCE)
+        job = training.after_some_steps()
+    finally:
+        training.end()
+    assert (training.jobs[0].state, job.node, job.gpus) == ("REQUEUED", "g[1-2]", 2)
+    log = (checkout / "results/training/two/train.log").read_text()
+    assert "on 2 × cpu" in log
+    assert "goes on from" in log

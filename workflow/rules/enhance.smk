@@ -25,7 +25,7 @@ rule enhance:
     message:
         "{wildcards.id}: enhance {input.map} with {params.settings[weights]} (preset "
         "{params.settings[inference][preset]}), on the grid of the {params.settings[output_grid]}: "
-        "{output.map}"
+        "{output.map} [{resources.mem_mb} MB, {resources.runtime} min, {resources.gpu} GPUs]"
     script:
         "../scripts/enhance.py"
 

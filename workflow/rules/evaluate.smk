@@ -93,6 +93,7 @@ rule evaluate_entry:
         settings=evaluate_settings,
     message:
         "{wildcards.id}: compare the deposited and the enhanced map with the model: {output.summary}"
+        " [{resources.mem_mb} MB, {resources.runtime} min]"
     script:
         "../scripts/evaluate.py"
 

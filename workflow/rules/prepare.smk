@@ -22,6 +22,7 @@ rule prepare:
         settings=prepare_settings,
     message:
         "{wildcards.id}: resample the map to 1 Å, simulate its target from the model, cut boxes"
+        " [{resources.mem_mb} MB, {resources.runtime} min]"
     script:
         "../scripts/prepare.py"
 

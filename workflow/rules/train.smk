@@ -55,6 +55,7 @@ rule train_network:
         science=science("train"),
         settings=train_settings,
     message:
-        "train run {wildcards.run} on {threads} threads; an interrupted run goes on where it stopped"
+        "train run {wildcards.run}; an interrupted run goes on where it stopped"
+        " [{resources.mem_mb} MB, {resources.runtime} min, {resources.gpu} GPUs]"
     script:
         "../scripts/train.py"

@@ -40,7 +40,10 @@ def step(snakemake: Any) -> Iterator[Callable[[str], None]]:
         try:
             yield report
         except KeyboardInterrupt:
-            report("interrupted; the same command goes on (a training from its last saved state)")
+            report(
+                "interrupted; the same command goes on (a training from its last saved state); was "
+                "it the time limit of a cluster, raise runtime in the profile"
+            )
             sys.exit(130)
         except CryoreadyError as error:
             report(f"error: {error}")

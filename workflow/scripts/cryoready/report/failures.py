@@ -15,10 +15,16 @@ SHOWN, WIDTH = 20, 100  # failures, and characters of a reason, that the user se
 UNSAID = "ended without an error of its own: was it killed (memory, time, node)?"
 
 # Of Snakemake's log; where no cluster is involved, the message is None
-_JOB_ERROR = re.compile(r"Error in rule \w+:\n +message: (.*?)\n +jobid: (\d+)\n", re.DOTALL)
+_JOB_ERROR = re.compile(
+    r"Error in rule \w+:\n +message: (.*?)\n +jobid: (\d+)\n(?:.*?\n +log: (.*?) \(check log)?",
+    re.DOTALL,
+)
+_STEP_ERROR = re.compile(r"slurmstepd\S*: error: (.*)")
 _PHRASES = re.compile(r" *(Reason: Unknown\.|For further error .*|Detailed failure reason .*)")
 _REMEDIES = {
     "OUT_OF_MEMORY": "ask for more in the profile: set-resources, {rule}, mem_mb",
+    "memory limit": "ask for more in the profile: set-resources, {rule}, mem_mb",
+    "TIME LIMIT": "ask for more minutes in the profile: set-resources, {rule}, runtime",
     "TIMEOUT": "ask for more minutes in the profile: set-resources, {rule}, runtime",
 }
 
@@ -52,12 +58,23 @@ class Failure:
 
 
 def scheduler_messages(log: str) -> dict[int, str]:
-    """What the cluster said of failed jobs, by Snakemake's number of the job; the last of each."""
-    found = {
-        int(number): _PHRASES.sub("", said.split("\n")[0]).rstrip(".")
-        for said, number in _JOB_ERROR.findall(log)
+    """What the cluster said of failed jobs, by Snakemake's number of the job; the last of each.
+
+    Slurm may tell no more than that a job failed, and why in the log of the job itself.
+    """
+    return {
+        int(number): _in_one_line(said, Path(logs.rpartition(", ")[2]))
+        for said, number, logs in _JOB_ERROR.findall(log)
+        if said != "None"
     }
-    return {number: said for number, said in found.items() if said != "None"}
+
+
+def _in_one_line(said: str, log: Path) -> str:
+    line = " ".join(said.partition("sbatch call:")[0].split())
+    line = _PHRASES.sub("", line).rstrip(".")
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    cause = _STEP_ERROR.search(text)
+    return f"{line}: {cause[1].strip()}" if cause else line
 
 
 def reason_of(log: Path, rule: str, said: str, *, since: float) -> str:
@@ -73,7 +90,7 @@ def reason_of(log: Path, rule: str, said: str, *, since: float) -> str:
         return errors[-1]
     if any(line.startswith("Traceback") for line in lines):
         return lines[-1].strip()
-    if not said or "'FAILED'" in said:
+    if not said or said.endswith("'FAILED'"):
         return f"{UNSAID} {said}".strip()
     remedies = (text for status, text in _REMEDIES.items() if status in said)
     return "; ".join([said, *(text.format(rule=rule) for text in remedies)])
