@@ -53,7 +53,7 @@ test: setup
 	mypy
 	lint-imports
 	snakemake --lint
-	pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: setup
 	ruff check --fix .

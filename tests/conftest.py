@@ -14,14 +14,6 @@ ABSENT = "not on this machine"
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
-@pytest.hookimpl(tryfirst=True)  # before that of xdist, which looks for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What may run at the same time (pytest -n 2): files, but of those with the one Slurm one."""
-    for item in items:
-        cluster = (ROOT / "tests" / "cluster") in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("slurm" if cluster else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with ``entries.tsv`` and ``maps/``: real maps too large to ship."""

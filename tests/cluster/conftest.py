@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from checkout import Checkout, copy_checkout
 
@@ -23,22 +25,23 @@ def answers() -> bool:
     return said.returncode == 0 and "= cryoready\n" in said.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """The test cluster: the running one, or one for this session."""
+    """The test cluster: the running one, or one for this module; no two at a time (pytest -n 2)."""
     if os.geteuid() != 0:
         pytest.skip(f"{ABSENT}: the rights of root, who alone can start a Slurm")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: make system-packages")
-    if answers():
-        yield
-        return
-    try:
-        subprocess.run([HERE / "slurm_up.sh"], check=True)
-        yield
-    finally:
-        subprocess.run([HERE / "slurm_down.sh"], check=True)
+    with FileLock(Path(tempfile.gettempdir()) / "cryoready-test-slurm.lock"):
+        if answers():
+            yield
+            return
+        try:
+            subprocess.run([HERE / "slurm_up.sh"], check=True)
+            yield
+        finally:
+            subprocess.run([HERE / "slurm_down.sh"], check=True)
 
 
 @pytest.fixture(scope="module")
