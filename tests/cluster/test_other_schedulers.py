@@ -99,6 +99,7 @@ def test_a_job_that_is_killed_is_noticed_and_interruption_cancels(
     while (line := process.stderr.readline()) and "Error in rule enhance" not in line:
         assert process.poll() is None
     assert record(second)["State"] == "PENDING"
+    time.sleep(3)  # while Snakemake reports a failure, an interruption can get lost
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     wait(lambda: record(second)["State"].startswith("CANCELLED"))
