@@ -53,7 +53,10 @@ test: setup
 	mypy
 	lint-imports
 	snakemake --lint
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@echo "pytest: tests/cluster beside the others, for a cluster mostly waits; it is shown at the end"
+	@log=$$(mktemp); pytest tests/cluster > $$log 2>&1 & cluster=$$!; \
+		pytest --ignore=tests/cluster; others=$$?; \
+		wait $$cluster; mine=$$?; cat $$log; rm $$log; exit $$((others + mine))
 
 format: setup
 	ruff check --fix .

@@ -27,7 +27,7 @@ def answers() -> bool:
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """The test cluster: the running one, or one for this module; no two at a time (pytest -n 2)."""
+    """The test cluster: the running one, or one for this module; no two at a time."""
     if os.geteuid() != 0:
         pytest.skip(f"{ABSENT}: the rights of root, who alone can start a Slurm")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
