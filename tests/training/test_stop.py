@@ -1,7 +1,9 @@
 """A training that is told to stop loses no step, and goes on as if it had not been stopped."""
 
 import math
+import multiprocessing
 import signal
+import subprocess
 import time
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from test_loop import PLAN, FakeJudge, Network, assert_equal, repeatable, run
 from cryoready.core.errors import CryoreadyError
 from cryoready.network.checkpoint import load_training_state
 from cryoready.training import stop as stop_module
-from cryoready.training.stop import Stop, Stopped
+from cryoready.training.stop import Stop, Stopped, heed_the_training_alone
 
 SELDOM = replace(PLAN, checkpoint_minutes=1e6)  # no state is saved but for the signal
 
@@ -89,3 +91,25 @@ def test_signals_mean_what_they_did_when_the_training_is_over():
     with Stop(math.inf).heeding_signals():
         assert signal.getsignal(signal.SIGTERM) != former
     assert signal.getsignal(signal.SIGTERM) == former
+
+
+def make_crops(ready):
+    heed_the_training_alone(0)
+    ready.set()
+    time.sleep(600)
+
+
+def test_a_process_that_makes_crops_heeds_its_parent_alone():
+    """A scheduler signals all processes; those that fail to stop would keep the job for ever."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=make_crops, args=(ready,))
+    process.start()
+    assert ready.wait(60)
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
+    process.join(1)
+    assert process.is_alive()
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 0

@@ -1,10 +1,12 @@
 """Told to stop, by a signal or by the clock: a training ends after a whole step and is saved."""
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 
 from cryoready.core.errors import CryoreadyError
@@ -36,10 +38,20 @@ def at_once(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def ignore_signals(worker: int) -> None:
-    """For processes that make crops: they end with the training, not before its last step."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def heed_the_training_alone(worker: int) -> None:
+    """For processes that make crops: a scheduler's signals reach them too, but the last step of
+    the training needs them. They end when the training ends them, also if something failed there.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM is not sent to all processes
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        Thread(target=_end_with_the_training, daemon=True).start()
+
+
+def _end_with_the_training() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class Stop:
