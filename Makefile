@@ -13,7 +13,7 @@ PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo py
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test format clean peers table speed system-packages
+.PHONY: help setup demo test format clean peers table speed system-packages pytest pytest-cluster
 .DEFAULT_GOAL := help
 
 help:
@@ -53,10 +53,14 @@ test: setup
 	mypy
 	lint-imports
 	snakemake --lint
-	@echo "pytest: tests/cluster beside the others, for a cluster mostly waits; it is shown at the end"
-	@log=$$(mktemp); pytest tests/cluster > $$log 2>&1 & cluster=$$!; \
-		pytest --ignore=tests/cluster; others=$$?; \
-		wait $$cluster; mine=$$?; cat $$log; rm $$log; exit $$((others + mine))
+	@echo "pytest: tests/cluster beside the others, for a cluster mostly waits; it is shown when it ends"
+	@$(MAKE) --no-print-directory --jobs 2 pytest pytest-cluster
+
+pytest:
+	@pytest --ignore=tests/cluster
+
+pytest-cluster:
+	@log=$$(mktemp); pytest tests/cluster > $$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code
 
 format: setup
 	ruff check --fix .

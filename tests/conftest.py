@@ -1,6 +1,7 @@
 """Where the tests find larger data, and when a skipped test is a failed one."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: A skip whose reason begins so is allowed everywhere: it asks for what cannot be installed.
 ABSENT = "not on this machine"
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

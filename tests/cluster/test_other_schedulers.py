@@ -83,7 +83,9 @@ def held(maps: Checkout) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     try:
         jobs = []
         while len(jobs) < 2:
-            jobs += submitted(process.stderr.readline())
+            line = process.stderr.readline()
+            assert line, "Snakemake ended"
+            jobs += submitted(line)
         yield process, jobs
     finally:
         kill(process)
