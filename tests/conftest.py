@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 #: A skip whose reason begins so is allowed everywhere: it asks for what cannot be installed.
 ABSENT = "not on this machine"
 
-# A shell ignores Ctrl-C for what it starts in the background, and so would all that the tests start.
+# A shell ignores Ctrl-C for what it starts in the background: so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
