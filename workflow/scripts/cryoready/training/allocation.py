@@ -1,5 +1,6 @@
 """The Slurm job that a training runs in: when its time is up, and how it is queued again."""
 
+import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -27,10 +28,8 @@ class Allocation:
             return None
         try:
             begin, end = _about(job, "%S %e").split()
-            return cls(job, float(begin), float(end))
-        except ValueError:  # no time limit
-            return None
-        except (OSError, subprocess.CalledProcessError) as error:
+            return cls(job, float(begin), float(end) if end.isdigit() else math.inf)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             report(
                 f"warning: Slurm does not tell when job {job} ends ({error}): the training cannot "
                 "stop in time, nor be queued again"
@@ -53,11 +52,9 @@ class Allocation:
             if state == "RUNNING" or reason == "TimeLimit":
                 report(f"Slurm job {self.job} is queued again, to go on")
                 _ask("scontrol", "requeue", self.job)
-        except subprocess.CalledProcessError as error:
-            if _about(self.job, "%T").strip() != "PENDING":  # it may be there already
-                report(
-                    f"warning: Slurm does not queue job {self.job} again: {error.stderr.strip()}"
-                )
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = getattr(error, "stderr", None) or error
+            report(f"warning: Slurm does not queue job {self.job} again: {why}")
 
 
 def _about(job: str, what: str) -> str:
