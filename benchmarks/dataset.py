@@ -11,8 +11,8 @@ server is that of the tests.
 
 pairs: what the filters of config.yaml make of the shared training maps, and the time by part.
 sizes: time and memory by the size of the map, each a process of its own: copies of haemoglobin fill
-half of the edge, with noise, masked by a soft sphere or not. Below it the fit for
-`cryoready.dataset.budget`.
+half of the edge, with noise, masked by a soft sphere or not. Below it a fit by voxels (jobs ask for
+what `python benchmarks/resources.py rules` fits, by atoms, too).
 filters: how many made-up rows each filter rejects, with the benchmark held out. Their sequences are
 mutated copies of a few common, many rare ancestors; one in ten is a piece.
 estimate: what the data set costs by these models.
@@ -202,7 +202,7 @@ def run(*arguments):
 
 
 def sizes(*edges):
-    """Time and memory of made maps, and the constants of `budget` that fit them."""
+    """Time and memory of made maps, and the constants that fit them."""
     rows = []
     for edge, voxel_size in CASES:
         for masked in (False, True) if not edges or str(edge) in edges else ():
@@ -303,8 +303,8 @@ def estimate():
         total, fewer = (
             budget.cost(some, SETTINGS["boxes"] | {"most": most}) for most in (None, 150)
         )
-        needs = [budget.megabytes(int(r["voxels"]), r["voxel_size"]) for r in some]
-        disk, memory = (sorted(need[of] / 1e3 for need in needs) for of in ("disk", "memory"))
+        disk = sorted(budget.passing_megabytes(row["voxels"]) / 1e3 for row in some)
+        memory = [budget.cost([row], SETTINGS["boxes"]).memory / 1e3 for row in some]
         rows.append(
             {
                 "pairs": number,
@@ -315,7 +315,7 @@ def estimate():
                 f"disk of {JOBS} jobs, mean (GB)": JOBS * np.mean(disk),
                 f"of the {JOBS} largest (GB)": sum(disk[-JOBS:]),
                 f"memory of {JOBS} jobs, mean (GB)": JOBS * np.mean(memory),
-                "memory of the largest job (GB)": memory[-1],
+                "memory of the largest job (GB)": max(memory),
                 "core-hours": total.seconds / 3600,
             }
         )

@@ -52,7 +52,7 @@ def pair_runtime(name):
     """`runtime` of a pair, whose map may have to be fetched in the job."""
 
     def asked(wildcards, input, attempt):
-        fetched = prepare_megabytes(wildcards)["disk"] // FETCH_MEGABYTES_A_MINUTE
+        fetched = passing_maps_mb(wildcards) // FETCH_MEGABYTES_A_MINUTE
         fetching = 0 if input.get("map") else FETCH_MINUTES + fetched
         return fetching + cost.minutes(name, pair_size(wildcards, input), attempt=attempt)
 

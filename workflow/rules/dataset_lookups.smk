@@ -1,5 +1,5 @@
 # Lookups of the data set and of its pairs, beside those of common.smk.
-from cryoready.dataset.budget import megabytes
+from cryoready.dataset.budget import passing_megabytes
 from cryoready.dataset.sheet import CANDIDATES, read_candidates
 
 PAIR_ROLES = ("map", "model", "metadata")
@@ -59,10 +59,10 @@ def prepare_settings(wildcards):
     }
 
 
-def prepare_megabytes(wildcards):
-    """Memory and passing disk space of a pair, from the size of its map where that is known."""
+def passing_maps_mb(wildcards):
+    """Disk that the map of a pair needs while it is prepared."""
     chosen = candidates().get(wildcards.id)
-    return megabytes(chosen.voxels, chosen.sampling) if chosen else megabytes(350**3)
+    return passing_megabytes(chosen.voxels if chosen else cost.UNKNOWN.voxels)
 
 
 def structures_to_pack(_):

@@ -164,7 +164,7 @@ rule evaluate:
 
 
 # After a failure: the same table without those that failed.
-rule evaluation_so_far:
+use rule evaluation_summary as evaluation_so_far with:
     input:
         summaries=lambda _: evaluated_so_far(),
     output:
@@ -172,14 +172,5 @@ rule evaluation_so_far:
         page="results/evaluation_so_far.html",
     log:
         "results/work/evaluation_so_far.log",
-    conda:
-        "../../envs/cryoready.yaml"
-    resources:
-        mem_mb=mem_mb("table"),
-        runtime=runtime("table"),
-    params:
-        science=science("evaluation_summary"),
     message:
         "the entries of the sheet that are evaluated in one table: {output.table}, {output.page}"
-    script:
-        "../scripts/evaluation_summary.py"

@@ -14,7 +14,7 @@ rule prepare:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        maps_mb=lambda w: prepare_megabytes(w)["disk"],
+        maps_mb=passing_maps_mb,
         mem_mb=mem_mb("prepare", pair_size),
         runtime=pair_runtime("prepare"),
     params:
@@ -38,7 +38,7 @@ rule local_targets:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        maps_mb=lambda w: prepare_megabytes(w)["disk"],
+        maps_mb=passing_maps_mb,
         mem_mb=mem_mb("local_targets", pair_size),
         runtime=pair_runtime("local_targets"),
     params:

@@ -1,19 +1,16 @@
 """What a data set costs in disk, memory and time, before it is made.
 
-The Snakefile reads this module while it is parsed: nothing heavier than the standard library. The
-numbers were measured by ``benchmarks/dataset.py`` (docs/dataset.md).
+The Snakefile reads this module while it is parsed: nothing heavier than the standard library.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryoready.core.cost import MEGABYTES, SECONDS, Size
 from cryoready.core.errors import CryoreadyError
 
 BYTES_A_VOXEL = 4  # of a map, whose compression is not counted on
-# Of a job: in all, for each voxel of the map, and for each of the same map at 1 Å.
-MEGABYTES, MEGABYTES_A_VOXEL, MEGABYTES_A_POINT = 350, 18e-6, 27e-6  # no map took more
-SECONDS, SECONDS_A_VOXEL, SECONDS_A_POINT = 2.0, 0.14e-6, 0.47e-6  # of one core
 MOLECULE = 0.5  # of the edge of a map: how far a molecule reaches
 BYTES_A_BOX_VOXEL = 4  # map and target in half precision
 
@@ -56,22 +53,9 @@ class Cost:
             )
 
 
-def megabytes(voxels: float, voxel_size: float = 1.0) -> dict[str, int]:
-    """Memory and passing disk space, in MB, of the preparation of a map.
-
-    Parameters
-    ----------
-    voxels
-        of the whole map.
-    voxel_size
-        Å; the map is resampled to 1 Å.
-    """
-    memory = _memory(voxels, voxels * voxel_size**3)
-    return {"memory": int(memory), "disk": int(1 + BYTES_A_VOXEL * voxels / 1e6)}
-
-
-def _memory(voxels: float, points: float) -> float:
-    return MEGABYTES + MEGABYTES_A_VOXEL * voxels + MEGABYTES_A_POINT * points
+def passing_megabytes(voxels: float) -> int:
+    """Of disk, for a map of so many ``voxels`` while it is prepared."""
+    return int(1 + BYTES_A_VOXEL * voxels / 1e6)
 
 
 def cost(candidates: Iterable[Mapping[str, Any]], boxes: Mapping[str, Any]) -> Cost:
@@ -79,17 +63,17 @@ def cost(candidates: Iterable[Mapping[str, Any]], boxes: Mapping[str, Any]) -> C
     sizes = [_size(row) for row in candidates]
     return Cost(
         pairs=len(sizes),
-        fetched=sum(BYTES_A_VOXEL * voxels for voxels, _ in sizes),
-        kept=sum(_box_bytes(points, boxes) for _, points in sizes),
-        seconds=sum(SECONDS + SECONDS_A_VOXEL * v + SECONDS_A_POINT * p for v, p in sizes),
-        memory=max((_memory(*size) for size in sizes), default=0.0),
+        fetched=sum(BYTES_A_VOXEL * size.voxels for size in sizes),
+        kept=sum(_box_bytes(size.points, boxes) for size in sizes),
+        seconds=sum(SECONDS["prepare"].of(size) for size in sizes),
+        memory=max((MEGABYTES["prepare"].of(size) for size in sizes), default=0.0),
     )
 
 
-def _size(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Voxels of a map, and of the same at 1 Å, for which an unknown voxel size is taken."""
-    voxels, voxel_size = float(row["voxels"]), float(row["voxel_size"])
-    return voxels, voxels * (voxel_size if voxel_size > 0 else 1.0) ** 3
+def _size(row: Mapping[str, Any]) -> Size:
+    """Of an entry; 1 Å is taken for an unknown voxel size."""
+    voxel_size = float(row["voxel_size"])
+    return Size.guessed(float(row["voxels"]), voxel_size if voxel_size > 0 else 1.0)
 
 
 def _box_bytes(points: float, boxes: Mapping[str, Any]) -> float:
