@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -76,7 +77,8 @@ class Training:
 
 
 def train(checkout: Checkout, name: str, *arguments: str, **settings: object) -> Training:
-    """``snakemake train`` on Slurm, under way; a run called ``name``."""
+    """``snakemake train`` on Slurm, under way; a run called ``name``, the only one with a state."""
+    shutil.rmtree(checkout / "results/training/state", ignore_errors=True)
     file = checkout.settings(name, **TINY, train={**TRAIN, "run": name, **settings})
     return Training(checkout, *begin(checkout, "train", f"--configfile={file}", *arguments))
 
