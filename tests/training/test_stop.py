@@ -7,13 +7,15 @@ import subprocess
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import scipy.fft
 from test_loop import PLAN, FakeJudge, Network, assert_equal, repeatable, run
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.network.checkpoint import load_training_state
 from cryoready.training import stop as stop_module
-from cryoready.training.stop import Stop, Stopped, heed_the_training_alone
+from cryoready.training.stop import Stop, Stopped, heed_the_training_alone, starting_helpers
 
 SELDOM = replace(PLAN, checkpoint_minutes=1e6)  # no state is saved but for the signal
 
@@ -104,7 +106,9 @@ def test_a_process_that_makes_crops_heeds_its_parent_alone():
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=make_crops, args=(ready,))
-    process.start()
+    scipy.fft.fftn(np.ones((8, 8, 8)), workers=2)  # its threads are started again in a fork
+    with starting_helpers():
+        process.start()
     assert ready.wait(60)
     for name in ("TERM", "INT"):
         subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)

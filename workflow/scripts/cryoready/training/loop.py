@@ -27,7 +27,7 @@ from cryoready.training.losses import total_loss
 from cryoready.training.memory import enough_memory, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
-from cryoready.training.stop import Stop, Stopped, heed_the_training_alone
+from cryoready.training.stop import Stop, Stopped, heed_the_training_alone, starting_helpers
 from cryoready.training.team import ALONE, Team, alone
 
 Weights = dict[str, Tensor]
@@ -255,7 +255,9 @@ def _batches(
         pin_memory=pin,
         worker_init_fn=heed_the_training_alone,
     )
-    grouped = zip(*[iter(loader)] * plan.accumulate, strict=True)
+    with starting_helpers():
+        batches = iter(loader)
+    grouped = zip(*[batches] * plan.accumulate, strict=True)
     title, silent = f"epoch {epoch + 1}/{plan.epochs}", not team.leads
     bar = tqdm(grouped, title, plan.steps, initial=done, mininterval=5, unit="step", disable=silent)
     try:

@@ -12,6 +12,7 @@ from types import FrameType
 from cryoready.core.errors import CryoreadyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a scheduler, and of Ctrl-C
+TELLS_SENDER = hasattr(signal, "sigwaitinfo")  # not macOS, where nothing signals all processes
 IMPATIENCE = 5.0  # s; the same wish often arrives by several ways within less
 
 
@@ -38,13 +39,26 @@ def at_once(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
+@contextmanager
+def starting_helpers() -> Iterator[None]:
+    """Start processes here whose first act is `heed_the_training_alone`.
+
+    SIGTERM is blocked meanwhile, so that it is in all their threads: SciPy's are running before the
+    first act.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM] if TELLS_SENDER else [])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def heed_the_training_alone(worker: int) -> None:
     """For processes that make crops: a scheduler's signals reach them too, but the last step of
     the training needs them. They end when the training ends them, also if something failed there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM is not sent to all processes
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    if TELLS_SENDER:
         Thread(target=_end_with_the_training, daemon=True).start()
 
 
