@@ -134,7 +134,7 @@ LOOSE = {
     "reserve": 4.0,
     "retries": 3,
     "metadata": {"resolution": [1.5, 6.0], "box": [16, 640]},
-    "pair": {"overlap": 0.8, "cc_mask": 0.4, "residues": 20},
+    "pair": {"overlap": 0.5, "cc_mask": 0.4, "residues": 20, "backbone_only": 0.3},
     "boxes": {"edge_voxels": 48, "stride_voxels": 24, "most": 8},
 }
 

@@ -15,6 +15,8 @@ import pytest
 
 from checkout import ROOT, Checkout, copy_checkout, kill
 from cryoready.core.cost import Size, megabytes, minutes
+from emdb_server import EmdbServer
+from local_archive import LOOSE, archive_settings, embedded, fill
 from on_slurm import PROFILE, Ran, asking, begin, on_slurm, until
 from slurm_jobs import records, table
 
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("slurm")]
 DEMO = [f"results/EMD-3488_{what}" for what in ("emready.mrc", "emready.png", "evaluation.html")]
 DEMO_MAP = ROOT / "resources" / "EMD-3488" / "emd_3488.map.gz"
 SMALL_MAP = ROOT / "resources" / "small" / "EMD-2566-9.map.gz"
+ARCHIVED = ("EMD-2566", "EMD-5830", "EMD-6272")
 EVALUATION = "evaluation_evaluate_entry_evaluation_page"  # a group of the profile: one job
 PATIENCE = 120.0  # s, until jobs run
 PROMPT = 15.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
@@ -42,12 +45,25 @@ def run_hard(checkout: Checkout) -> Ran:
     return on_slurm(checkout, *targets, *asking("before_after", mem_mb="200 * attempt**2"))
 
 
+def run_dataset(checkout: Checkout) -> Ran:
+    """The data set of an archive of three small entries."""
+    with EmdbServer(checkout.folder.parent / "archive") as server:
+        fill(server, [row for row in embedded() if row[0] in ARCHIVED])
+        settings = {
+            "archive": archive_settings(server),
+            "dataset": {**LOOSE, "counts": {"train": 1, "val": 1, "test": 1}},
+            "entries": checkout.sheet("nothing"),
+        }
+        return on_slurm(checkout, "dataset", "--configfile", checkout.settings("set", **settings))
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:
-    """Both, at the same time: each waits a lot between looks at its jobs."""
-    checkouts = [copy_checkout(tmp_path_factory.mktemp(name)) for name in ("easy", "hard")]
+    """All at the same time: each waits a lot between looks at its jobs."""
+    makers = (run_easy, run_hard, run_dataset)
+    checkouts = [copy_checkout(tmp_path_factory.mktemp(run.__name__)) for run in makers]
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda run, on: run(on), (run_easy, run_hard), checkouts))
+        return list(pool.map(lambda run, on: run(on), makers, checkouts))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +74,11 @@ def easy(runs: list[Ran]) -> Ran:
 @pytest.fixture(scope="module")
 def hard(runs: list[Ran]) -> Ran:
     return runs[1]
+
+
+@pytest.fixture(scope="module")
+def dataset(runs: list[Ran]) -> Ran:
+    return runs[2]
 
 
 def test_the_demo_and_a_training_are_made(easy: Ran) -> None:
@@ -120,6 +141,18 @@ def test_a_job_over_its_memory_gets_more(hard: Ran) -> None:
     assert (first.state, first.memory) == ("FAILED", 200)
     assert first.used > first.memory
     assert (second.state, second.memory) == ("COMPLETED", 800)
+
+
+def test_jobs_of_a_data_set_are_known_when_it_is_chosen(dataset: Ran) -> None:
+    """Then each pair is a job, which fetches its map and asks for what that takes."""
+    assert dataset.finished.code == 0, dataset.finished.err
+    rules = Counter(job.rule for job in dataset.jobs)
+    assert rules == {"select": 1, "prepare": len(ARCHIVED), "dataset": 1}
+    assert {job.state for job in dataset.jobs} == {"COMPLETED"}
+    for emdb, _, map_file, _, _ in embedded():
+        asked = megabytes("prepare", Size.of(str(map_file)))
+        assert [job.memory for job in dataset.of("prepare", emdb)] == [asked] * (emdb in ARCHIVED)
+        assert (dataset.checkout / f"results/work/{emdb}/boxes.npy").is_file() == (emdb in ARCHIVED)
 
 
 def in_queue(run: str) -> Counter[str]:

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.workflow
 
 SMALL = ("EMD-2566", "EMD-5830", "EMD-6272")
 SETTINGS = {**LOOSE, "counts": {"train": 2, "val": 1, "test": 1}}
-SETTINGS["pair"] = {**LOOSE["pair"], "overlap": 0.5, "backbone_only": 0.3}
 
 
 @pytest.fixture(scope="module")
