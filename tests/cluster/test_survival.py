@@ -133,9 +133,8 @@ def test_a_training_goes_on_in_another_job(
     faults: list[Callable[[Training, Job], None]] = [send_signal, preempt, cut_power]
     try:
         for fault in faults:
-            before = training.after_some_steps()
+            before, turns = training.after_some_steps(), len(training.jobs)
             fault(training, before)
-            turns = len(training.jobs)
             until(lambda turns=turns: len(training.jobs) > turns, PATIENCE)
         until(lambda: training.jobs[-1].state == "COMPLETED", PATIENCE)
     finally:
@@ -167,7 +166,10 @@ def test_the_time_limit_is_no_end_but_ctrl_c_is(checkout: Checkout, whole: bytes
 
 def test_a_real_error_is_not_tried_again(checkout: Checkout, whole: bytes) -> None:
     training = train(checkout, "wild", learning_rate=1e30, clip=0)
-    _, said = training.process.communicate(timeout=PATIENCE)
+    try:
+        _, said = training.process.communicate(timeout=PATIENCE)
+    finally:
+        training.end()
     assert training.process.returncode != 0
     assert said.count("cryoready: error: the training loss is nan") == 1, said
     assert [job.state for job in training.jobs] == ["FAILED"]
