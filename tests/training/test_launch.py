@@ -103,6 +103,24 @@ def test_a_process_that_dies_is_no_success():
         _run([sys.executable, "-c", "raise SystemExit(3)"], {}, print)
 
 
+def test_a_process_that_came_to_its_end_was_not_stopped():
+    """A signal that only its parent got; to begin anew would lose what it made."""
+    program = f"import os, signal; os.kill({os.getpid()}, signal.SIGTERM)"
+    _run([sys.executable, "-c", program], {}, print, forwards=False)
+
+
+def test_an_error_of_one_process_ends_all_with_one_line(tmp_path):
+    """Those that wait for it, too."""
+    wanted = request(tmp_path, devices=2, epochs=500)
+    boxes = np.load(tmp_path / "boxes.npy")
+    np.save(tmp_path / "good.npy", boxes)
+    wanted["validation"] = [str(tmp_path / "good.npy")]
+    boxes[0] = np.nan
+    np.save(tmp_path / "boxes.npy", boxes)
+    with pytest.raises(CryoreadyError, match=r"boxes.npy: box 0 has values that are not finite"):
+        start(wanted)
+
+
 @pytest.fixture
 def two_gpus(monkeypatch, tmp_path):
     """PyTorch believes that there are two."""

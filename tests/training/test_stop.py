@@ -81,6 +81,19 @@ def test_when_time_is_up_no_step_is_begun(stack, tmp_path):
     assert stopped(stack, tmp_path / "state.pt", Network(), Stop(time.time() - 1)) == (0, 1)
 
 
+def test_time_that_is_up_after_an_epoch_begins_no_other(stack, tmp_path):
+    class SlowJudge(FakeJudge):
+        def __call__(self, network):
+            stop.deadline = time.time() - 1
+            return super().__call__(network)
+
+    stop, file = Stop(), tmp_path / "state.pt"
+    plan = replace(SELDOM, validate_every=1)
+    judged = {"judge": SlowJudge(1), "plan": plan}
+    assert stopped(stack, file, Network(), stop, **judged) == (1, 0)
+    assert stop.steps == 3
+
+
 def test_a_limit_that_leaves_no_time_for_a_step_is_an_error():
     """Or the job would be queued again for ever."""
     stop = Stop(time.time() - 1)

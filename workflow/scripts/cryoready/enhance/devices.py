@@ -31,6 +31,12 @@ Memory = Mapping[str, float]
 """GB by place: "host", and "GPU" if there is one (the fullest)."""
 
 
+def make_current(device: torch.device) -> None:
+    """Let what asks for a GPU without saying which get this one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def choose_device(name: str) -> torch.device:
     """The device called ``name``; "auto" is a GPU if there is one.
 

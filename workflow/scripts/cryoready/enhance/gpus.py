@@ -48,7 +48,6 @@ def claimed_devices(name: str, number: int, report: Report) -> Iterator[list[tor
         return
     ids = [str(torch.cuda.get_device_properties(k).uuid) for k in range(torch.cuda.device_count())]
     with claimed(ids, number or len(ids), report) as chosen:
-        torch.cuda.set_device(chosen[0])  # of what asks for a GPU without saying which
         yield [torch.device("cuda", k) for k in chosen]
 
 

@@ -19,6 +19,7 @@ from cryoready.enhance.devices import (
     choose_devices,
     forget_peak,
     keep_large_blocks,
+    make_current,
     peak_memory,
 )
 from cryoready.enhance.gpus import claimed_devices
@@ -175,6 +176,7 @@ def enhance_with(
     torch.set_num_threads(threads)
     keep_large_blocks()
     with claimed_devices(settings.device, gpus, report) as devices:
+        make_current(devices[0])
         return enhance(
             volume,
             network,

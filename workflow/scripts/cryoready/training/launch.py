@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.enhance.devices import make_current
 from cryoready.enhance.gpus import claimed_devices
 from cryoready.training.allocation import Allocation
 from cryoready.training.run import Report, carry_out
@@ -60,7 +62,8 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
     except Stopped:
         report(f"stopped; {request['states']} holds all that is needed to go on")
         if requeue and allocation:
-            allocation.requeue(report)
+            with signals_to(lambda *_: None):
+                allocation.requeue(report)
         raise
 
 
@@ -76,6 +79,7 @@ def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
     with claimed_devices("auto", each, report) as mine:
         number = len(mine) if devices == "auto" else devices
         if number * nodes == 1:
+            make_current(mine[0])
             carry_out(**request, report=report, device=mine[0])
             return
         shared = {**request, "threads": max(1, request["threads"] // number)}
@@ -114,6 +118,7 @@ def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
     # --overlap: this script is itself a step of the same allocation
     srun = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     srun.append(f"--cpus-per-task={threads}")  # which srun does not take from the allocation
+    srun.append("--kill-on-bad-exit=1")  # or the other nodes would wait for one that failed
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{port}"]
     return [*srun, *torchrun, f"--nnodes={nodes}", "--rdzv-id=cryoready", *meeting, *work]
 
@@ -148,7 +153,7 @@ def _run(
                 report(line)
     if errors:
         raise CryoreadyError(errors[0])
-    if stopped:
+    if stopped and process.returncode:
         raise Stopped
     if process.returncode:
         raise RuntimeError(f"{command} ended with exit status {process.returncode}")
@@ -157,20 +162,23 @@ def _run(
 def main() -> None:
     """One process among those of torchrun."""
     request = json.loads(Path(sys.argv[1]).read_text())
-    with team_of_torchrun() as (team, device):
+    try:
+        with team_of_torchrun() as (team, device):
 
-        def report(line: str) -> None:
-            if team.leads:
-                print(line, flush=True)
+            def report(line: str) -> None:
+                if team.leads:
+                    print(line, flush=True)
 
-        try:
             carry_out(**request, report=report, team=team, device=device)
-        except CryoreadyError as error:
-            print(f"{ERROR}{error}", flush=True)
-            raise SystemExit(1) from error
-        except Stopped as stopped:
-            print(STOPPED, flush=True)
-            raise SystemExit(1) from stopped
+    except CryoreadyError as error:
+        print(f"{ERROR}{error}", flush=True)
+    except Stopped:
+        print(STOPPED, flush=True)
+    except Exception:
+        traceback.print_exc()
+    else:
+        return
+    os._exit(1)  # without the end of NCCL, which would wait for the other processes
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ from cryoready.training.losses import total_loss
 from cryoready.training.memory import enough_memory, peak_gb
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
-from cryoready.training.stop import Stop, Stopped, heed_the_training_alone, starting_helpers
+from cryoready.training.stop import (
+    TELLS_SENDER,
+    Stop,
+    Stopped,
+    heed_the_training_alone,
+    starting_helpers,
+)
 from cryoready.training.team import ALONE, Team, alone
 
 Weights = dict[str, Tensor]
@@ -174,6 +180,9 @@ def train(
     shared, begun = team.shared(network, device), len(state.history)
 
     while not plan.ended(state.history):
+        (late,) = team.mean(stop.steps > 0 and stop.late)
+        if late:
+            raise Stopped
         progress = state.progress
         opened = saved = time.monotonic()
         first, started = progress.batch, opened - progress.seconds
@@ -200,6 +209,7 @@ def train(
                     saved = time.monotonic()
                     state.save(state_file)
                 if told:
+                    team.agree(None)  # the first process to end takes the others with it
                     raise Stopped
         try:
             if team.leads:
@@ -252,6 +262,8 @@ def _batches(
         training,
         batch_sampler=keys,
         num_workers=plan.workers,
+        # what heed_the_training_alone needs; Python 3.14 has another default
+        multiprocessing_context="fork" if plan.workers and TELLS_SENDER else None,
         pin_memory=pin,
         worker_init_fn=heed_the_training_alone,
     )

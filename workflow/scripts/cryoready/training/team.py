@@ -12,6 +12,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cryoready.core.errors import CryoreadyError
+from cryoready.enhance.devices import make_current
 
 T = TypeVar("T")
 
@@ -87,12 +88,9 @@ def team_of_torchrun() -> Iterator[tuple[Team, torch.device]]:
     """The place of a process that torchrun started among the others, and its device."""
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    make_current(device)
     # process 0 judges maps for many minutes while the others wait
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(days=1))
-    try:
-        yield Team(distributed.get_rank(), distributed.get_world_size()), device
-    finally:
-        distributed.destroy_process_group()
+    yield Team(distributed.get_rank(), distributed.get_world_size()), device
+    distributed.destroy_process_group()  # waits for the others: not if one of them failed
