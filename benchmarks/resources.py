@@ -1,6 +1,7 @@
 """Memory and time of every rule against the size of the map: what `core/cost.py` was fitted to.
 
     python benchmarks/resources.py rules [CASE …]
+    python benchmarks/resources.py networks
     python benchmarks/resources.py training
 
 Each rule runs its own script through Snakemake, on one thread, in a copy of the checkout. Memory
@@ -10,6 +11,8 @@ own. Seconds are CPU time.
 rules: a row for each rule and case, the request of `cryoready.core.cost` beside it, and constants
 that fit. The maps are copies of EMD-3488's haemoglobin side by side (nothing is empty), sampled at
 0.7, 1.05 or 1.4 Å, with half-maps; the model is copied likewise, from one corner of the map on.
+networks: `enhance` of the case 100 by size of the network, normalisation and preset; the networks
+are not trained, and most are refused bfloat16 for it.
 training: of the shipped pairs, by width of the network, batch and crop; then what is made of a run.
 """
 
@@ -43,6 +46,8 @@ from checkout import Checkout, copy_checkout  # noqa: E402
 from cryoready.core import cost  # noqa: E402
 from cryoready.core.volume import Volume  # noqa: E402
 from cryoready.files.maps import read_map, write_map  # noqa: E402
+from cryoready.network.checkpoint import Card, save_weights  # noqa: E402
+from cryoready.network.scunet import Architecture, SCUNet  # noqa: E402
 
 EMBEDDED = ROOT / "resources" / "EMD-3488"
 CELL, EDGE_CELL = 67.2, 64  # Å and voxels of 1.05 Å: the haemoglobin in the middle of its map
@@ -62,6 +67,11 @@ CASES = {  # edge (voxels), voxel size (Å), copies of the model along each axis
 TRAININGS = (  # width, batch, edge of the crops, precision
     *((8, 4, 48, "fp32"), (16, 1, 48, "fp32"), (16, 4, 48, "fp32"), (32, 1, 48, "fp32")),
     *((32, 4, 48, "fp32"), (16, 4, 24, "fp32"), (16, 4, 48, "bf16"), (32, 4, 48, "bf16")),
+)
+NETWORKS = (  # width, norm, preset
+    *((8, "voxel", "default"), (16, "voxel", "default"), (32, "voxel", "default")),
+    *((64, "voxel", "default"), (16, "frn", "default"), (32, "frn", "default")),
+    *((8, "voxel", "paper"), (16, "voxel", "paper"), (32, "voxel", "paper"), (32, "frn", "paper")),
 )
 AFTER_TRAINING = (
     "results/training/{run}/loss.svg",
@@ -221,6 +231,28 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def networks() -> None:
+    """Memory and seconds of the same map with larger networks."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = copy_checkout(Path(folder))
+        edge, voxel_size, copies = CASES["100"]
+        file = make_case(Path(folder), edge, voxel_size, copies)["map"]
+        for k, (width, norm, preset) in enumerate((NETWORKS[0], *NETWORKS)):
+            name = f"{k}-{width}-{norm}-{preset}"
+            architecture = Architecture(width=width, head_dim=min(width, 16), norm=norm)
+            network, path = SCUNet(architecture), Path(folder) / f"{name}.safetensors"
+            save_weights(path, network, Card(name, "1", architecture, 1.0))
+            sheet = checkout.sheet("networks", {"id": name, "map": file})
+            options = (f"entries={sheet}", f"weights={path}", f"inference={{preset: {preset}}}")
+            found = measured(checkout, f"results/{name}_emready.mrc", "--config", *options)
+            size = {"parameters": sum(x.numel() for x in network.parameters())}
+            case = {"width": width, "norm": norm, "preset": preset}
+            rows.append(case | size | {"MB": found["MB"], "CPU s": found["CPU s"]})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    print(pd.DataFrame(rows[1:]).round(1).to_markdown(index=False))  # Numba compiles in the first
+
+
 def training() -> None:
     """Memory and seconds a crop of a training on the shipped pairs, and the fit of the memory."""
     rows = []
@@ -252,6 +284,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["rules", *cases]:
             rules(*cases)
+        case ["networks"]:
+            networks()
         case ["training"]:
             training()
         case _:

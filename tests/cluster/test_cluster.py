@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from checkout import ROOT, Checkout, copy_checkout, kill
-from cryoready.core.cost import Size, megabytes, minutes
+from cryoready.core.cost import Size, megabytes, minutes, network_times, parameters_of
 from emdb_server import EmdbServer
 from local_archive import LOOSE, archive_settings, embedded, fill
 from on_slurm import PROFILE, Ran, asking, begin, on_slurm, until
@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.usefixtures("slurm")]
 
 DEMO = [f"results/EMD-3488_{what}" for what in ("emready.mrc", "emready.png", "evaluation.html")]
 DEMO_MAP = ROOT / "resources" / "EMD-3488" / "emd_3488.map.gz"
+WEIGHTS = ROOT / "resources" / "weights" / "v1" / "weights.safetensors"
 SMALL_MAP = ROOT / "resources" / "small" / "EMD-2566-9.map.gz"
 ARCHIVED = ("EMD-2566", "EMD-5830", "EMD-6272")
 EVALUATION = "evaluation_evaluate_entry_evaluation_page"  # a group of the profile: one job
@@ -113,9 +114,9 @@ def test_jobs_ask_for_what_profile_and_rules_say(easy: Ran) -> None:
         site = PROFILE["default-resources"] | PROFILE["set-resources"].get(job.rule, {})
         assert job.partition == site["slurm_partition"], job
         assert job.cpus == PROFILE["set-threads"].get(job.rule, 1), job
-    size = Size.of(str(DEMO_MAP))
-    assert enhance.memory == megabytes("enhance", size, attempt=1)
-    assert enhance.limit == minutes("enhance", size, attempt=1)
+    size, parameters = Size.of(str(DEMO_MAP)), parameters_of(str(WEIGHTS))
+    assert enhance.memory == megabytes("enhance", size, parameters=parameters)
+    assert enhance.limit == minutes("enhance", size, times=network_times(parameters))
     assert training.limit == PROFILE["set-resources"]["train_network"]["runtime"]
 
 

@@ -9,10 +9,12 @@ import gemmi
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
 from cryoready.core.cost import (
     MEGABYTES,
     MEMORY_MARGIN,
+    PRESETS,
     SECONDS,
     SLOWNESS,
     SNAKEMAKES_MB,
@@ -21,8 +23,12 @@ from cryoready.core.cost import (
     Size,
     megabytes,
     minutes,
+    network_times,
+    parameters_of,
     training_megabytes,
 )
+from cryoready.network.checkpoint import Card, save_weights
+from cryoready.network.scunet import Architecture, SCUNet
 
 EMBEDDED = Path(__file__).parents[2] / "resources" / "EMD-3488"
 SHAPE = (40, 50, 60)  # z, y, x
@@ -250,6 +256,46 @@ def test_a_larger_map_never_asks_for_less(rule):
 def test_second_attempt_gets_twice_as_much():
     for ask in (megabytes, minutes):
         assert ask("enhance", attempt=2) == 2 * ask("enhance")
+
+
+@pytest.mark.parametrize(
+    ("edge", "parameters", "preset", "used", "seconds"),
+    [
+        *((100, 301848, "default", 1211, 5.1), (100, 1188728, "default", 1724, 7.9)),
+        *((100, 4729084, "default", 3387, 17.9), (100, 18866680, "default", 4114, 46.1)),
+        *((100, 1188728, "default", 932, 17.3), (100, 4729084, "default", 1808, 36.8)),  # frn
+        *((100, 301848, "paper", 678, 26.7), (100, 1188728, "paper", 1017, 42.8)),
+        *((100, 4729084, "paper", 1857, 110.1), (200, 1188728, "paper", 855, 460.9)),
+    ],
+)
+def test_a_larger_network_asks_for_more(edge, parameters, preset, used, seconds):
+    """python benchmarks/resources.py networks; no more than promised is left to the margins."""
+    size, times = Size.guessed(edge**3, 1.05), PRESETS[preset] * network_times(parameters)
+    asked = megabytes("enhance", size, parameters=parameters) - SNAKEMAKES_MB
+    assert asked >= MEMORY_MARGIN * used
+    assert minutes("enhance", size, times=times) >= START_MINUTES + SLOWNESS * seconds / 60
+
+
+@pytest.mark.parametrize("width", [16, 32])
+@pytest.mark.parametrize("half", [False, True])
+def test_parameters_of_a_network_are_counted(tmp_path, width, half):
+    """However many bits each has; the other format holds little else."""
+    architecture = Architecture(width=width, blocks=1)
+    network, files = SCUNet(architecture), [tmp_path / "a.safetensors", tmp_path / "a.pth"]
+    save_weights(files[0], network, Card("a", "1", architecture, 1.0), half=half)
+    torch.save(network.state_dict(), files[1])
+    parameters = sum(values.numel() for values in network.parameters())
+    for path in files:
+        assert parameters_of(str(path)) == pytest.approx(parameters, rel=0.06)
+
+
+@pytest.mark.parametrize("header", [b"", b"5", b"[1]", b'{"a": 1}', b'{"a": {}}', b"\xff"])
+@pytest.mark.parametrize("length", [0, 1, 2**63])
+def test_damaged_weights_are_left_to_the_job(tmp_path, header, length):
+    """The plan of a run must not stop at them: the job says what is wrong."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((length * len(header)).to_bytes(9, "little")[:8] + header + bytes(100))
+    assert parameters_of(str(path)) >= 0
 
 
 def test_imports_are_those_of_the_standard_library():

@@ -59,10 +59,22 @@ def pair_runtime(name):
     return asked
 
 
+@cache
+def parameters():
+    """Of the network that enhances."""
+    return cost.parameters_of(weights_file(config["weights"]))
+
+
+def enhance_mem_mb(wildcards, input, attempt):
+    """Memory for a map and the network."""
+    size = size_of("map")(wildcards, input)
+    return cost.megabytes("enhance", size, attempt=attempt, parameters=parameters())
+
+
 def enhance_times(_):
-    """How much longer than the default the settings make an enhancement."""
-    inference = config["inference"]
-    return cost.PRESETS[inference["preset"]] * max(1, inference["tta"])
+    """How much longer than measured the settings and the network make an enhancement."""
+    slower = cost.PRESETS[config["inference"]["preset"]] * max(1, config["inference"]["tta"])
+    return slower * cost.network_times(parameters())
 
 
 def evaluate_times(files):

@@ -5,9 +5,11 @@ numbers were measured by ``python benchmarks/resources.py rules`` and ``training
 on a core of an AMD Zen 5 with bfloat16 (docs/cluster.md); nothing measured took more.
 """
 
+import json
 import math
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,9 @@ SLOWNESS = 4.0  # of an old core, or of one without bfloat16, on a busy node
 TRAINING_MB, WORKER_MB, ACTIVATIONS_MB = 900, 600, {"fp32": 480e-6, "bf16": 250e-6}
 
 # Of an enhancement, in times of the default's: 64 visits of a voxel instead of 1.5, and so on
-PRESETS = {"default": 1.0, "paper": 50.0}
+PRESETS = {"default": 1.0, "paper": 30.0}
+# Of a network: MB a parameter, and how many take as long as measured (the bundled one has 1.19e6)
+PARAMETER_MB, PARAMETERS = 60e-6, 0.65e6
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,13 @@ SECONDS = {  # of one core
 }
 
 
-def megabytes(rule: str, size: Size = UNKNOWN, *, attempt: int = 1) -> int:
-    """Memory to ask for, with `MEMORY_MARGIN`; a second attempt gets twice as much."""
-    return attempt * math.ceil(SNAKEMAKES_MB + MEMORY_MARGIN * MEGABYTES[rule].of(size))
+def megabytes(rule: str, size: Size = UNKNOWN, *, attempt: int = 1, parameters: float = 0.0) -> int:
+    """Memory to ask for, with `MEMORY_MARGIN`; a second attempt gets twice as much.
+
+    ``parameters`` are those of the network that is used.
+    """
+    used = MEGABYTES[rule].of(size) + PARAMETER_MB * parameters
+    return attempt * math.ceil(SNAKEMAKES_MB + MEMORY_MARGIN * used)
 
 
 def training_megabytes(
@@ -162,6 +170,24 @@ def minutes(rule: str, size: Size = UNKNOWN, *, attempt: int = 1, times: float =
     ``times`` is how much longer than as measured the settings make it.
     """
     return attempt * math.ceil(START_MINUTES + SLOWNESS * times * SECONDS[rule].of(size) / 60)
+
+
+def network_times(parameters: float) -> float:
+    """How much longer than measured an enhancement with so large a network takes."""
+    return max(1.0, parameters / PARAMETERS)
+
+
+def parameters_of(weights: str) -> float:
+    """Of a network: by the header of safetensors, else each has 32 bits of the file."""
+    size = Path(weights).stat().st_size
+    with Path(weights).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length < size:
+            with suppress(AttributeError, KeyError, TypeError, ValueError):
+                tensors = json.loads(file.read(length))
+                tensors.pop("__metadata__", None)
+                return float(sum(math.prod(tensor["shape"]) for tensor in tensors.values()))
+    return size / 4
 
 
 def _map_size(path: str, voxel_size: float | None) -> tuple[float, float]:
