@@ -93,8 +93,8 @@ UNKNOWN = Size.guessed(350**3)  # a map that cannot be looked at
 # Of all rules but those of training; select and pack_structures are extrapolated, a download is as
 # long as a large map takes on a slow network.
 MEGABYTES = {
-    "enhance": Cost(3100, 10, 10),  # a tile takes up to 2 500
-    "before_after": Cost(200, 10),
+    "enhance": Cost(3350, 10, 10),  # a tile takes up to 2 500
+    "before_after": Cost(330, 10),
     "mean_of_half_maps": Cost(155, 27),
     "local_resolution": Cost(175, 62),
     "local_correlation": Cost(80, 97, 0, 0.7),
