@@ -32,8 +32,8 @@ class Finished:
     @property
     def errors(self) -> list[str]:
         """The lines that say what was wrong with the input."""
-        mark = "cryoready: error: "
-        return [x.removeprefix(mark) for x in self.err.splitlines() if x.startswith(mark)]
+        # one may follow the progress bar of another job
+        return re.findall(r"cryoready: error: (.*)", self.err)
 
     @property
     def error(self) -> str:

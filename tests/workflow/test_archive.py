@@ -76,7 +76,7 @@ def test_broken_answers_leave_nothing(checkout: Checkout, server: EmdbServer) ->
     run = checkout.snakemake(*targets, "--keep-going", "--configfile", settings, cores=4)
     assert run.code != 0
     assert "Traceback" not in run.out + run.err
-    assert len(run.errors) == len(BROKEN)
+    assert len(run.errors) == len(BROKEN), run.err
     for entry, (_, reason) in BROKEN.items():
         name = f"{entry.lower().replace('-', '_')}.map.gz"
         (error,) = (line for line in run.errors if name in line)

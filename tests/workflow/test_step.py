@@ -33,6 +33,19 @@ def test_bad_input_is_a_line_of_its_own(
     assert Path(snakemake.log[0]).read_text() == "error: map mine.mrc is flat\n"
 
 
+def test_a_line_on_a_terminal_replaces_the_progress_bar_of_another_job(
+    snakemake: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the start of the line, and clear it (ECMA-48: CR, EL)."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with step(snakemake) as report:
+        report("1 of 3")
+    assert capsys.readouterr().err == "\r\x1b[Kcryoready: 1 of 3\n"
+    assert Path(snakemake.log[0]).read_text() == "1 of 3\n"
+
+
 @pytest.mark.filterwarnings("always")
 def test_a_report_is_shown_and_logged_amid_a_progress_bar(
     snakemake: SimpleNamespace, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,9 @@ def step(snakemake: Any) -> Iterator[Callable[[str], None]]:
     with log.open("w", encoding="utf-8") as file:
 
         def report(line: str) -> None:
-            tqdm.write(f"cryoready: {line}", file=sys.stderr)  # not at the end of a progress bar
+            # not at the end of a progress bar: tqdm clears ours, on a terminal this another job's
+            start = "\r\x1b[K" if sys.stderr.isatty() else ""
+            tqdm.write(f"{start}cryoready: {line}", file=sys.stderr)
             print(line, file=file, flush=True)
 
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
