@@ -1,6 +1,7 @@
 """A run on several devices, started as the workflow starts it."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -107,6 +108,13 @@ def test_a_process_that_came_to_its_end_was_not_stopped():
     """A signal that only its parent got; to begin anew would lose what it made."""
     program = f"import os, signal; os.kill({os.getpid()}, signal.SIGTERM)"
     _run([sys.executable, "-c", program], {}, print, forwards=False)
+
+
+@pytest.mark.parametrize(("deadline", "error"), [(0.0, Stopped), (math.inf, RuntimeError)])
+def test_to_stop_takes_a_reason(deadline, error):
+    """Where a process dies torchrun stops the others: to queue that again would have no end."""
+    with pytest.raises(error):
+        _run([sys.executable, "-c", "print('stopped'); raise SystemExit(1)"], {}, print, deadline)
 
 
 def test_an_error_of_one_process_ends_all_with_one_line(tmp_path):

@@ -5,11 +5,13 @@ a JSON file with the arguments of `run.carry_out`.
 """
 
 import json
+import math
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,10 +90,11 @@ def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
             json.dump(shared, file)
             file.flush()
             command = _command(number, nodes, request["threads"], file.name)
+            deadline = request.get("deadline", math.inf)
             if nodes == 1:
-                _run(command, _visible(mine), report)
+                _run(command, _visible(mine), report, deadline)
             else:  # srun kills all at a signal; Slurm signals what it started by itself
-                _run(command, {}, report, forwards=False)
+                _run(command, {}, report, deadline, forwards=False)
 
 
 def _visible(devices: Sequence[torch.device]) -> dict[str, str]:
@@ -124,11 +127,18 @@ def _command(devices: int, nodes: int, threads: int, request: str) -> list[str]:
 
 
 def _run(
-    command: list[str], variables: Mapping[str, str], report: Report, *, forwards: bool = True
+    command: list[str],
+    variables: Mapping[str, str],
+    report: Report,
+    deadline: float = math.inf,
+    *,
+    forwards: bool = True,
 ) -> None:
     """Run ``command``, hand on the lines it reports, and raise the error that it reports.
 
-    Signals are handed on to it if it ``forwards`` them to those that it started.
+    Signals are handed on to it if it ``forwards`` them to those that it started. That it stopped
+    counts if there was a signal here or the ``deadline`` has passed: torchrun stops the others,
+    too, where one process has failed.
     """
     # torchrun warns where the number of threads is not set
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
@@ -148,7 +158,7 @@ def _run(
             if line.startswith(ERROR):
                 errors.append(line.removeprefix(ERROR))
             elif line == STOPPED:
-                stopped = True
+                stopped |= time.time() > deadline
             else:
                 report(line)
     if errors:
@@ -161,7 +171,7 @@ def _run(
 
 def main() -> None:
     """One process among those of torchrun."""
-    request = json.loads(Path(sys.argv[1]).read_text())
+    request, ended = json.loads(Path(sys.argv[1]).read_text()), False
     try:
         with team_of_torchrun() as (team, device):
 
@@ -170,15 +180,16 @@ def main() -> None:
                     print(line, flush=True)
 
             carry_out(**request, report=report, team=team, device=device)
+        ended = True
     except CryoreadyError as error:
         print(f"{ERROR}{error}", flush=True)
     except Stopped:
         print(STOPPED, flush=True)
-    except Exception:
+    except BaseException:
         traceback.print_exc()
-    else:
-        return
-    os._exit(1)  # without the end of NCCL, which would wait for the other processes
+    finally:
+        if not ended:  # the ordinary way waits, with NCCL, for the other processes
+            os._exit(1)
 
 
 if __name__ == "__main__":
