@@ -183,8 +183,13 @@ def rules(*cases: str) -> None:
                 rows += [{"case": name, **row} for row in one_case(checkout, name)]
     table = pd.DataFrame(rows)
     sizes = [cost.Size(*row) for row in table[["voxels", "points", "atoms"]].to_numpy(float)]
-    for column, ask in (("asked MB", cost.megabytes), ("asked min", cost.minutes)):
-        table[column] = [ask(rule, size) for rule, size in zip(table["rule"], sizes, strict=True)]
+    bundled = cost.parameters_of(str(ROOT / "resources/weights/v1/weights.safetensors"))
+    network = [bundled * (rule == "enhance") for rule in table["rule"]]
+    each = list(zip(table["rule"], sizes, network, strict=True))
+    table["asked MB"] = [cost.megabytes(rule, size, parameters=n) for rule, size, n in each]
+    table["asked min"] = [
+        cost.minutes(rule, size, times=cost.network_times(n)) for rule, size, n in each
+    ]
     table["asked / MB"] = table["asked MB"] / table["MB"]
     print(table.round(1).to_markdown(index=False))
     print(fits(table).to_markdown(index=False, floatfmt=".3g"))

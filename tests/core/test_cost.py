@@ -260,7 +260,8 @@ def test_no_run_took_more_than_would_be_asked_for(rule, edge, voxel_size, atoms,
     parameters = BUNDLED if rule == "enhance" else 0
     asked = megabytes(rule, size, parameters=parameters) - SNAKEMAKES_MB
     assert MEMORY_MARGIN * used <= asked <= max(4500, 3 * MEMORY_MARGIN * used)
-    assert minutes(rule, size) >= START_MINUTES + SLOWNESS * seconds / 60
+    assert SECONDS[rule].of(size) >= seconds
+    assert minutes(rule, size) >= START_MINUTES + SLOWNESS * SECONDS[rule].of(size) / 60
 
 
 @pytest.mark.parametrize("rule", MEGABYTES)
@@ -285,15 +286,16 @@ def test_second_attempt_gets_twice_as_much():
         *((100, 4729084, "default", 3387, 17.9), (100, 18866680, "default", 4114, 46.1)),
         *((100, 1188728, "default", 932, 17.3), (100, 4729084, "default", 1808, 36.8)),  # frn
         *((100, 301848, "paper", 678, 26.7), (100, 1188728, "paper", 1017, 42.8)),
-        *((100, 4729084, "paper", 1857, 110.1), (200, 1188728, "paper", 855, 460.9)),
+        *((100, 4729084, "paper", 1857, 110.1), (100, 4729084, "paper", 1735, 106.5)),  # frn
+        (200, 1188728, "paper", 855, 460.9),
     ],
 )
 def test_a_larger_network_asks_for_more(edge, parameters, preset, used, seconds):
-    """python benchmarks/resources.py networks; no more than promised is left to the margins."""
+    """By python benchmarks/resources.py networks, but for the last row."""
     size, times = Size.guessed(edge**3, 1.05), PRESETS[preset] * network_times(parameters)
     asked = megabytes("enhance", size, parameters=parameters) - SNAKEMAKES_MB
     assert asked >= MEMORY_MARGIN * used
-    assert minutes("enhance", size, times=times) >= START_MINUTES + SLOWNESS * seconds / 60
+    assert seconds <= times * SECONDS["enhance"].of(size) <= 8 * seconds
 
 
 @pytest.mark.parametrize("width", [16, 32])

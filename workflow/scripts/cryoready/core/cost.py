@@ -1,7 +1,7 @@
 """What a job takes: memory and time of every rule by the size of its map.
 
 The Snakefile reads this module while it is parsed: nothing heavier than the standard library. The
-numbers were measured by ``python benchmarks/resources.py rules`` and ``training``,
+numbers were measured by ``python benchmarks/resources.py rules``, ``networks`` and ``training``,
 on a core of an AMD Zen 5 with bfloat16 (docs/cluster.md); nothing measured took more.
 """
 
@@ -28,9 +28,10 @@ SLOWNESS = 4.0  # of an old core, or of one without bfloat16, on a busy node
 # Of a training: in all, of a process that makes crops, and of a voxel of a batch and a channel.
 TRAINING_MB, WORKER_MB, ACTIVATIONS_MB = 900, 600, {"fp32": 480e-6, "bf16": 250e-6}
 
-# Of an enhancement, in times of the default's: 64 visits of a voxel instead of 1.5, and so on
-PRESETS = {"default": 1.0, "paper": 30.0}
-# Of a network: MB a parameter, and how many take as long as measured (the bundled one has 1.19e6)
+# Of an enhancement, in times of the default's. More visits of a voxel, but little else takes longer
+PRESETS = {"default": 1.0, "paper": 12.0}
+# Of a network: MB a parameter, and the number beyond which it is slower than what was measured, for
+# which the bundled network has 1.19e6: so are those with the norm "frn", twice as slow, covered
 PARAMETER_MB, PARAMETERS = 60e-6, 0.65e6
 
 
@@ -115,9 +116,9 @@ SECONDS = {  # of one core
     "enhance": Cost(5, 0.5, 3.6),
     "before_after": Cost(4.5),
     "mean_of_half_maps": Cost(1.8, 0.1),
-    "local_resolution": Cost(1.8, 1.3),
+    "local_resolution": Cost(1.8, 1.35),
     "local_correlation": Cost(0.4, 0.55, 0, 0.03),
-    "evaluate_entry": Cost(2.2, 1.85, 0, 0.3),
+    "evaluate_entry": Cost(2.2, 2.1, 0, 0.3),
     "evaluation_page": Cost(6.5),
     "auto_sharpen": Cost(12, 24),
     "prepare": Cost(5.2, 0.45, 0.2, 0.17),
