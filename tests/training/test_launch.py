@@ -1,7 +1,6 @@
 """A run on several devices, started as the workflow starts it."""
 
 import json
-import math
 import os
 import signal
 import sys
@@ -110,11 +109,11 @@ def test_a_process_that_came_to_its_end_was_not_stopped():
     _run([sys.executable, "-c", program], {}, print, forwards=False)
 
 
-@pytest.mark.parametrize(("deadline", "error"), [(0.0, Stopped), (math.inf, RuntimeError)])
-def test_to_stop_takes_a_reason(deadline, error):
-    """Where a process dies torchrun stops the others: to queue that again would have no end."""
+@pytest.mark.parametrize(("processes", "error"), [(1, Stopped), (2, RuntimeError)])
+def test_a_run_stopped_if_all_its_processes_did(processes, error):
+    """Where one dies torchrun stops the others: to queue that again would have no end."""
     with pytest.raises(error):
-        _run([sys.executable, "-c", "print('stopped'); raise SystemExit(1)"], {}, print, deadline)
+        _run([sys.executable, "-c", "print('stopped'); raise SystemExit(1)"], {}, print, processes)
 
 
 def test_an_error_of_one_process_ends_all_with_one_line(tmp_path):

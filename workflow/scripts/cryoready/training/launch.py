@@ -5,13 +5,11 @@ a JSON file with the arguments of `run.carry_out`.
 """
 
 import json
-import math
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,11 +88,10 @@ def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
             json.dump(shared, file)
             file.flush()
             command = _command(number, nodes, request["threads"], file.name)
-            deadline = request.get("deadline", math.inf)
             if nodes == 1:
-                _run(command, _visible(mine), report, deadline)
+                _run(command, _visible(mine), report, number)
             else:  # srun kills all at a signal; Slurm signals what it started by itself
-                _run(command, {}, report, deadline, forwards=False)
+                _run(command, {}, report, number * nodes, forwards=False)
 
 
 def _visible(devices: Sequence[torch.device]) -> dict[str, str]:
@@ -130,23 +127,23 @@ def _run(
     command: list[str],
     variables: Mapping[str, str],
     report: Report,
-    deadline: float = math.inf,
+    processes: int = 1,
     *,
     forwards: bool = True,
 ) -> None:
     """Run ``command``, hand on the lines it reports, and raise the error that it reports.
 
-    Signals are handed on to it if it ``forwards`` them to those that it started. That it stopped
-    counts if there was a signal here or the ``deadline`` has passed: torchrun stops the others,
-    too, where one process has failed.
+    Signals are handed on to it if it ``forwards`` them to those that it started. Without a signal
+    here, all of its ``processes`` have to say that they stopped: where one has failed, torchrun
+    stops the others, too.
     """
     # torchrun warns where the number of threads is not set
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
-    errors, stopped = [], False
+    errors, signalled, stopped = [], False, 0
 
     def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
+        nonlocal signalled
+        signalled = True
         if forwards:
             process.terminate()
 
@@ -158,12 +155,12 @@ def _run(
             if line.startswith(ERROR):
                 errors.append(line.removeprefix(ERROR))
             elif line == STOPPED:
-                stopped |= time.time() > deadline
+                stopped += 1
             else:
                 report(line)
     if errors:
         raise CryoreadyError(errors[0])
-    if stopped and process.returncode:
+    if process.returncode and (signalled or stopped == processes):
         raise Stopped
     if process.returncode:
         raise RuntimeError(f"{command} ended with exit status {process.returncode}")
