@@ -11,8 +11,8 @@ own. Seconds are CPU time.
 rules: a row for each rule and case, the request of `cryoready.core.cost` beside it, and constants
 that fit. The maps are copies of EMD-3488's haemoglobin side by side (nothing is empty), sampled at
 0.7, 1.05 or 1.4 Å, with half-maps; the model is copied likewise, from one corner of the map on.
-networks: `enhance` of the case 100 by size of the network, normalisation and preset; the networks
-are not trained, and most are refused bfloat16 for it.
+networks: `enhance` by size of the network, normalisation and preset; the networks are not trained,
+and most are refused bfloat16 for it.
 training: of the shipped pairs, by width of the network, batch and crop; then what is made of a run.
 """
 
@@ -68,10 +68,11 @@ TRAININGS = (  # width, batch, edge of the crops, precision
     *((8, 4, 48, "fp32"), (16, 1, 48, "fp32"), (16, 4, 48, "fp32"), (32, 1, 48, "fp32")),
     *((32, 4, 48, "fp32"), (16, 4, 24, "fp32"), (16, 4, 48, "bf16"), (32, 4, 48, "bf16")),
 )
-NETWORKS = (  # width, norm, preset
-    *((8, "voxel", "default"), (16, "voxel", "default"), (32, "voxel", "default")),
-    *((64, "voxel", "default"), (16, "frn", "default"), (32, "frn", "default")),
-    *((8, "voxel", "paper"), (16, "voxel", "paper"), (32, "voxel", "paper"), (32, "frn", "paper")),
+NETWORKS = (  # case, width, norm, preset
+    *(("100", width, "voxel", "default") for width in (8, 16, 32, 64)),
+    *(("100", width, "frn", "default") for width in (16, 32)),
+    *(("100", width, "voxel", "paper") for width in (8, 16, 32)),
+    *(("100", 32, "frn", "paper"), ("200", 32, "frn", "default"), ("200", 16, "voxel", "paper")),
 )
 AFTER_TRAINING = (
     "results/training/{run}/loss.svg",
@@ -241,10 +242,9 @@ def networks() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         checkout = copy_checkout(Path(folder))
-        edge, voxel_size, copies = CASES["100"]
-        file = make_case(Path(folder), edge, voxel_size, copies)["map"]
-        for k, (width, norm, preset) in enumerate((NETWORKS[0], *NETWORKS)):
-            name = f"{k}-{width}-{norm}-{preset}"
+        for k, (case, width, norm, preset) in enumerate((NETWORKS[0], *NETWORKS)):
+            file = make_case(Path(folder), *CASES[case])["map"]
+            name = f"{k}-{case}-{width}-{norm}-{preset}"
             architecture = Architecture(width=width, head_dim=min(width, 16), norm=norm)
             network, path = SCUNet(architecture), Path(folder) / f"{name}.safetensors"
             save_weights(path, network, Card(name, "1", architecture, 1.0))
@@ -252,8 +252,8 @@ def networks() -> None:
             options = (f"entries={sheet}", f"weights={path}", f"inference={{preset: {preset}}}")
             found = measured(checkout, f"results/{name}_emready.mrc", "--config", *options)
             size = {"parameters": sum(x.numel() for x in network.parameters())}
-            case = {"width": width, "norm": norm, "preset": preset}
-            rows.append(case | size | {"MB": found["MB"], "CPU s": found["CPU s"]})
+            kind = {"case": case, "width": width, "norm": norm, "preset": preset}
+            rows.append(kind | size | {"MB": found["MB"], "CPU s": found["CPU s"]})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(pd.DataFrame(rows[1:]).round(1).to_markdown(index=False))  # Numba compiles in the first
 

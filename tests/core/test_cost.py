@@ -291,7 +291,7 @@ def test_second_attempt_gets_twice_as_much():
     ],
 )
 def test_a_larger_network_asks_for_more(edge, parameters, preset, used, seconds):
-    """By python benchmarks/resources.py networks, but for the last two rows."""
+    """python benchmarks/resources.py networks."""
     size, times = Size.guessed(edge**3, 1.05), PRESETS[preset] * network_times(parameters)
     asked = megabytes("enhance", size, parameters=parameters) - SNAKEMAKES_MB
     assert asked >= MEMORY_MARGIN * used

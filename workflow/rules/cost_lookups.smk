@@ -36,9 +36,11 @@ def pair_size(wildcards, files):
     return entry_size(wildcards.id, own or str(kept), files.get("model"))
 
 
-def mem_mb(name, size=any_size):
-    """Memory for a job of the rule called ``name``."""
-    return lambda w, input, attempt: cost.megabytes(name, size(w, input), attempt=attempt)
+def mem_mb(name, size=any_size, parameters=lambda: 0.0):
+    """Memory for a job of the rule called ``name``, whose network has so many ``parameters``."""
+    return lambda w, input, attempt: cost.megabytes(
+        name, size(w, input), attempt=attempt, parameters=parameters()
+    )
 
 
 def runtime(name, size=any_size, times=lambda _: 1.0):
@@ -60,21 +62,15 @@ def pair_runtime(name):
 
 
 @cache
-def parameters():
-    """Of the network that enhances."""
+def network_parameters():
+    """Parameters of the network that enhances."""
     return cost.parameters_of(weights_file(config["weights"]))
-
-
-def enhance_mem_mb(wildcards, input, attempt):
-    """Memory for a map and the network."""
-    size = size_of("map")(wildcards, input)
-    return cost.megabytes("enhance", size, attempt=attempt, parameters=parameters())
 
 
 def enhance_times(_):
     """How much longer than measured the settings and the network make an enhancement."""
     slower = cost.PRESETS[config["inference"]["preset"]] * max(1, config["inference"]["tta"])
-    return slower * cost.network_times(parameters())
+    return slower * cost.network_times(network_parameters())
 
 
 def evaluate_times(files):

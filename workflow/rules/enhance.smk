@@ -17,7 +17,7 @@ rule enhance:
     threads: CORES
     resources:
         gpu=0,
-        mem_mb=enhance_mem_mb,
+        mem_mb=mem_mb("enhance", size_of("map"), network_parameters),
         runtime=runtime("enhance", size_of("map"), times=enhance_times),
     params:
         science=science("enhance"),

@@ -30,8 +30,8 @@ TRAINING_MB, WORKER_MB, ACTIVATIONS_MB = 900, 600, {"fp32": 480e-6, "bf16": 250e
 
 # Of an enhancement, in times of the default's. More visits of a voxel, but little else takes longer
 PRESETS = {"default": 1.0, "paper": 12.0}
-# Of a network: MB a parameter, and the number beyond which it is slower than what was measured, for
-# which the bundled network has 1.19e6: so are those with the norm "frn", twice as slow, covered
+# Of a network: MB a parameter, and how many take as long as SECONDS says. Those were measured with
+# the 1.19e6 of the bundled weights; the rest covers the norm "frn", which is twice as slow
 PARAMETER_MB, PARAMETERS = 60e-6, 0.65e6
 
 

@@ -168,7 +168,8 @@ def _run(
 
 def main() -> None:
     """One process among those of torchrun."""
-    request, ended = json.loads(Path(sys.argv[1]).read_text()), False
+    request = json.loads(Path(sys.argv[1]).read_text())
+    ended = False
     try:
         with team_of_torchrun() as (team, device):
 
