@@ -43,8 +43,9 @@ class Training:
     """One under way on Slurm."""
 
     checkout: Checkout
+    name: str
     process: subprocess.Popen[str]
-    run: str
+    run: str  # as Slurm's jobs are called
 
     @property
     def steps(self) -> int:
@@ -59,6 +60,26 @@ class Training:
         """Of the training itself, each turn of it (Slurm tells the rule of a job when it ends)."""
         return [job for job in records(self.run) if job.gpus]
 
+    def wait_for(self, true: Callable[[], bool]) -> None:
+        """Until it is true of the training, which must not fail meanwhile."""
+
+        def going() -> bool:
+            assert "FAILED" not in [job.state for job in self.jobs]
+            return true()
+
+        try:
+            until(going, PATIENCE)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.jobs}\n{self.log}") from error
+
+    @property
+    def log(self) -> str:
+        """What Slurm's last job of it wrote, and what the training says."""
+        paths = [*self.checkout.folder.glob(".snakemake/slurm_logs/rule_train_network/**/*.log")]
+        paths = sorted(paths, key=lambda path: path.stat().st_mtime)[-1:]
+        paths += (self.checkout / "results/training").glob(f"{self.name}/train.log")
+        return "\n".join(path.read_text() for path in paths)
+
     def end(self) -> None:
         """Whatever has become of it."""
         kill(self.process)
@@ -72,7 +93,7 @@ class Training:
             assert self.process.poll() is None, self.process.communicate()[1]
             return len(self.jobs) >= turn and self.steps >= before + 3
 
-        until(going, PATIENCE)
+        self.wait_for(going)
         return self.jobs[-1]
 
 
@@ -80,7 +101,7 @@ def train(checkout: Checkout, name: str, *arguments: str, **settings: object) ->
     """``snakemake train`` on Slurm, under way; a run called ``name``, the only one with a state."""
     shutil.rmtree(checkout / "results/training/state", ignore_errors=True)
     file = checkout.settings(name, **TINY, train={**TRAIN, "run": name, **settings})
-    return Training(checkout, *begin(checkout, "train", f"--configfile={file}", *arguments))
+    return Training(checkout, name, *begin(checkout, "train", f"--configfile={file}", *arguments))
 
 
 def send_signal(training: Training, job: Job) -> None:
@@ -135,8 +156,8 @@ def test_a_training_goes_on_in_another_job(
         for fault in faults:
             before, turns = training.after_some_steps(), len(training.jobs)
             fault(training, before)
-            until(lambda turns=turns: len(training.jobs) > turns, PATIENCE)
-        until(lambda: training.jobs[-1].state == "COMPLETED", PATIENCE)
+            training.wait_for(lambda turns=turns: len(training.jobs) > turns)
+        training.wait_for(lambda: training.jobs[-1].state == "COMPLETED")
     finally:
         training.end()  # which looks at its jobs more and more seldom
     assert len({job.id for job in training.jobs}) == 1
@@ -152,7 +173,7 @@ def test_the_time_limit_is_no_end_but_ctrl_c_is(checkout: Checkout, whole: bytes
     training = train(checkout, "long", *short, epochs=1000)
     try:
         training.after_some_steps()
-        until(lambda: len(training.jobs) == 2, PATIENCE)
+        training.wait_for(lambda: len(training.jobs) == 2)
         training.after_some_steps()
         os.killpg(training.process.pid, signal.SIGINT)
         training.process.communicate(timeout=PATIENCE)
@@ -181,7 +202,7 @@ def test_two_nodes_train_one_network(checkout: Checkout, whole: bytes) -> None:
     training = train(checkout, "two", *two, nodes=2, devices=1, epochs=1000, boxes_per_epoch=8)
     try:
         send_signal(training, training.after_some_steps())
-        until(lambda: len(training.jobs) == 2, PATIENCE)
+        training.wait_for(lambda: len(training.jobs) == 2)
         job = training.after_some_steps()
     finally:
         training.end()

@@ -4,16 +4,19 @@ import json
 import os
 import signal
 import sys
+import time
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
 from cryoready.core.errors import CryoreadyError
 from cryoready.network.checkpoint import load_network, load_training_state
-from cryoready.training.launch import _command, _run, _visible, launch
+from cryoready.training.launch import _command, _run, _say, _visible, launch
 from cryoready.training.plan import Plan
 from cryoready.training.stop import Stopped
 
@@ -21,7 +24,9 @@ SRUN = """#!/bin/sh
 # Two nodes that are both this machine.
 while case "$1" in --*) true;; *) false;; esac; do shift; done
 "$@" & "$@"
-wait
+code=$?
+wait $! || code=$?
+exit $code
 """
 
 
@@ -59,12 +64,17 @@ def start(wanted, report=print):
     launch(wanted, gpus=0, requeue=False, report=report)
 
 
-@pytest.mark.parametrize(("devices", "nodes"), [(2, 1), (1, 2)])
-def test_two_devices_or_nodes_end_as_one(tmp_path, monkeypatch, devices, nodes):
+@pytest.fixture
+def two_nodes(tmp_path, monkeypatch):
+    """An srun that pretends to have them."""
     srun = tmp_path / "srun"
     srun.write_text(SRUN)
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(2, 1), (1, 2)])
+def test_two_devices_or_nodes_end_as_one(two_nodes, tmp_path, devices, nodes):
     histories, lines = [], []
     for name, settings in (("one", {}), ("two", {"devices": devices, "nodes": nodes})):
         folder = tmp_path / name
@@ -166,6 +176,42 @@ def told_to_stop(folder, lines):
     wanted = request(folder, devices=2, epochs=500, workers=1)
     with pytest.raises(Stopped):
         launch(wanted, gpus=0, requeue=False, report=report)
+
+
+def signal_all():
+    """As Slurm does, which signals every process of a step; the parent here is of another step."""
+    time.sleep(0.3)
+    for process in psutil.Process().children(recursive=True):
+        if process.name() != "srun":
+            process.send_signal(signal.SIGTERM)
+
+
+def test_processes_signalled_while_the_first_validates_all_stop(two_nodes, tmp_path):
+    """What one says while another leaves is lost, and the run would pass for one that failed."""
+    wanted = request(tmp_path, nodes=2, epochs=500)
+    np.save(tmp_path / "many.npy", np.zeros((500, 2, 24, 24, 24), np.float16))
+    wanted["validation"] = [str(tmp_path / "many.npy")]  # takes seconds
+    lines = []
+
+    def report(line):
+        lines.append(line)
+        if "epoch 1/" in line:
+            Thread(target=signal_all).start()
+
+    with pytest.raises(Stopped):
+        start(wanted, report)
+    assert lines[-1].startswith("stopped; ")
+    (state,) = (tmp_path / "states").glob("*/state.pt")
+    progress = load_training_state(state)["progress"]
+    assert (progress["epoch"], progress["batch"]) == (1, 1)  # in the validation of the second
+
+
+def test_lines_of_several_processes_do_not_mix(monkeypatch):
+    """Python under torchrun has no buffer: each write goes out for itself."""
+    written = []
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=written.append, flush=lambda: None))
+    _say("stopped")
+    assert written == ["stopped\n"]
 
 
 def test_gpus_that_nodes_cannot_share_are_refused(tmp_path):

@@ -21,6 +21,7 @@ from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet
 from cryoready.training.plan import Epoch, Plan
 from cryoready.training.run import HOLDER, Events, carry_out, describe_epoch, set_up, state_folder
+from cryoready.training.stop import Stop
 
 SETTINGS = {
     **vars(Plan()),
@@ -256,6 +257,7 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
         threads=torch.get_num_threads(),
         device=torch.device("cpu"),
         report=lines.append,
+        stop=Stop(),
     )
     monkeypatch.setattr("cryoready.training.run.leave", None)
     with pytest.raises(TypeError):

@@ -94,6 +94,41 @@ def test_time_that_is_up_after_an_epoch_begins_no_other(stack, tmp_path):
     assert stop.steps == 3
 
 
+def test_processes_together_end_where_they_agree():
+    """One that left at once would break off what the others say to it."""
+    stop = Stop(together=True)
+    with stop.heeding_signals():
+        assert not stop.due
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        with stop.finishing_steps():
+            signal.raise_signal(signal.SIGINT)
+        assert stop.due
+
+
+def cut_short(stop, then):
+    with stop.cut_short():
+        then()
+        raise AssertionError("went on")
+
+
+def test_who_leads_the_others_is_cut_short_once():
+    """In what it does alone; then it has to tell the others, whatever signals still come."""
+    stop = Stop(together=True)
+    with stop.heeding_signals():
+        with pytest.raises(Stopped):
+            cut_short(stop, lambda: signal.raise_signal(signal.SIGTERM))
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_can_be_cut_short_is_not_begun_after_a_signal():
+    stop = Stop(together=True)
+    with stop.heeding_signals():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            cut_short(stop, lambda: pytest.fail("began"))
+
+
 def test_a_limit_that_leaves_no_time_for_a_step_is_an_error():
     """Or the job would be queued again for ever."""
     stop = Stop(time.time() - 1)

@@ -5,6 +5,7 @@ a JSON file with the arguments of `run.carry_out`.
 """
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from cryoready.enhance.devices import make_current
 from cryoready.enhance.gpus import claimed_devices
 from cryoready.training.allocation import Allocation
 from cryoready.training.run import Report, carry_out
-from cryoready.training.stop import Stopped, at_once, signals_to
+from cryoready.training.stop import Stop, Stopped, at_once, signals_to, too_late
 from cryoready.training.team import team_of_torchrun
 
 ERROR, STOPPED = "error: ", "stopped"  # what begins a line of a process among several
@@ -54,20 +55,19 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
         if it was told to stop, or the job's time is up.
     """
     allocation = Allocation.current(report)
-    if allocation:
-        request = {**request, "deadline": allocation.deadline}
-    try:
-        with signals_to(at_once):
-            _carry_out(request, gpus, report)
-    except Stopped:
-        report(f"stopped; {request['states']} holds all that is needed to go on")
-        if requeue and allocation:
-            with signals_to(lambda *_: None):
+    deadline = allocation.deadline if allocation else math.inf
+    with signals_to(too_late):
+        try:
+            with signals_to(at_once):
+                _carry_out(request, gpus, deadline, report)
+        except Stopped:
+            report(f"stopped; {request['states']} holds all that is needed to go on")
+            if requeue and allocation:
                 allocation.requeue(report)
-        raise
+            raise
 
 
-def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
+def _carry_out(request: Mapping[str, Any], gpus: int, deadline: float, report: Report) -> None:
     """Here, or by a process for each device."""
     devices, nodes = request["settings"]["devices"], request["settings"]["nodes"]
     if gpus % nodes:
@@ -80,9 +80,12 @@ def _carry_out(request: Mapping[str, Any], gpus: int, report: Report) -> None:
         number = len(mine) if devices == "auto" else devices
         if number * nodes == 1:
             make_current(mine[0])
-            carry_out(**request, report=report, device=mine[0])
+            stop = Stop(deadline)
+            with stop.heeding_signals():
+                carry_out(**request, stop=stop, report=report, device=mine[0])
             return
-        shared = {**request, "threads": max(1, request["threads"] // number)}
+        threads = max(1, request["threads"] // number)
+        shared = {"deadline": deadline, "request": {**request, "threads": threads}}
         Path(request["states"]).mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", suffix=".json", dir=request["states"]) as file:
             json.dump(shared, file)
@@ -168,26 +171,35 @@ def _run(
 
 def main() -> None:
     """One process among those of torchrun."""
-    request = json.loads(Path(sys.argv[1]).read_text())
-    ended = False
-    try:
-        with team_of_torchrun() as (team, device):
+    with signals_to(too_late):
+        try:
+            _take_part(**json.loads(Path(sys.argv[1]).read_text()))
+            return
+        except CryoreadyError as error:
+            _say(f"{ERROR}{error}")
+        except Stopped:
+            _say(STOPPED)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)  # the ordinary way waits, with NCCL, for the other processes
 
-            def report(line: str) -> None:
-                if team.leads:
-                    print(line, flush=True)
 
-            carry_out(**request, report=report, team=team, device=device)
-        ended = True
-    except CryoreadyError as error:
-        print(f"{ERROR}{error}", flush=True)
-    except Stopped:
-        print(STOPPED, flush=True)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        if not ended:  # the ordinary way waits, with NCCL, for the other processes
-            os._exit(1)
+def _take_part(deadline: float, request: Mapping[str, Any]) -> None:
+    """Train with the other processes of torchrun."""
+    stop = Stop(deadline, together=True)
+    with stop.heeding_signals(), team_of_torchrun() as (team, device):
+
+        def report(line: str) -> None:
+            if team.leads:
+                _say(line)
+
+        carry_out(**request, stop=stop, report=report, team=team, device=device)
+
+
+def _say(line: str) -> None:
+    """To the parent, in one piece: print's two would mix with those of other processes."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -180,8 +180,8 @@ def train(
     shared, begun = team.shared(network, device), len(state.history)
 
     while not plan.ended(state.history):
-        (late,) = team.mean(stop.steps > 0 and stop.late)
-        if late:
+        (due,) = team.mean(stop.due)
+        if due:
             raise Stopped
         progress = state.progress
         opened = saved = time.monotonic()
@@ -214,7 +214,8 @@ def train(
         try:
             if team.leads:
                 state.save(state_file)
-                _close_epoch(state, plan, validation, judge, device)
+                with stop.cut_short():
+                    _close_epoch(state, plan, validation, judge, device)
         except Stopped:
             team.agree(None)  # who wait for the history are not to wait for ever
             raise

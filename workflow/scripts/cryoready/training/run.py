@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import socket
@@ -30,7 +29,7 @@ from cryoready.training.loop import State, train
 from cryoready.training.memory import count_parameters
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
-from cryoready.training.stop import Stop
+from cryoready.training.stop import Stop, Stopped
 from cryoready.training.synthetic_dataset import SyntheticBoxes
 from cryoready.training.team import ALONE, Team
 from cryoready.training.validation import Judged, Validator
@@ -126,7 +125,7 @@ def carry_out(
     threads: int,
     report: Report,
     device: torch.device,
-    deadline: float = math.inf,
+    stop: Stop,
     team: Team = ALONE,
     **data: Any,
 ) -> None:
@@ -146,8 +145,8 @@ def carry_out(
         takes one line for the user.
     device
         where this process computes.
-    deadline
-        when to stop (Unix time).
+    stop
+        when to stop.
     team
         this process among others.
     data
@@ -158,14 +157,17 @@ def carry_out(
     CryoreadyError
         on data that cannot be trained on, and for what `loop.train` raises it.
     Stopped
-        if it was told to stop: by a signal, or by the ``deadline``.
+        if it was told to ``stop``.
     """
     torch.set_num_threads(threads)
-    stop = Stop(deadline)
-    with stop.heeding_signals():
+    run = None
+    with suppress(Stopped), stop.cut_short():
         run = set_up(**data)
-        with _led(team, Path(states), run.key(code), report) as folder:
-            _train(run, folder, stop, outputs, team=team, device=device, report=report)
+    (stopped,) = team.mean(run is None)
+    if run is None or stopped:
+        raise Stopped
+    with _led(team, Path(states), run.key(code), report) as folder:
+        _train(run, folder, stop, outputs, team=team, device=device, report=report)
 
 
 def _train(

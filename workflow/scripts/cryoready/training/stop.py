@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Thread
 from types import FrameType
 
@@ -39,6 +39,10 @@ def at_once(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
+def too_late(number: int, frame: FrameType | None) -> None:
+    """Handler where the training has ended, one way or another."""
+
+
 @contextmanager
 def starting_helpers() -> Iterator[None]:
     """Start processes here whose first act is `heed_the_training_alone`.
@@ -69,27 +73,37 @@ def _end_with_the_training() -> None:
 
 
 class Stop:
-    """Whether a training is to stop: `after_step` says so.
+    """Whether a training is to stop: `after_step` says so, and `due` between epochs.
 
-    While `finishing_steps`, a signal waits for the end of the step. One at another time, and one
-    that comes `IMPATIENCE` after the first, ends the training at once.
+    A signal ends a process on its own at once, but while `finishing_steps` at the end of the step,
+    unless another signal comes `IMPATIENCE` after the first. Processes that train ``together`` end
+    where they agree on it, so that none waits for one that has gone: there a signal ends at once
+    only what is `cut_short`.
 
     Parameters
     ----------
     deadline
         seconds since the epoch (Unix time), after which no step is begun.
+    together
+        whether other processes train the same network.
     """
 
-    def __init__(self, deadline: float = math.inf) -> None:
+    def __init__(self, deadline: float = math.inf, *, together: bool = False) -> None:
         self.deadline = deadline
+        self.patience = math.inf if together else IMPATIENCE
+        self.waits = together  # signals, for the training to ask
         self.told: float | None = None  # when, monotonic
-        self.waits = False
         self.steps = 0
 
     def after_step(self) -> bool:
         """Whether not to begin another one."""
         self.steps += 1
-        return self.told is not None or self.late
+        return self.due
+
+    @property
+    def due(self) -> bool:
+        """Whether to stop; for lack of time only when a step was done."""
+        return self.told is not None or (self.steps > 0 and self.late)
 
     @property
     def late(self) -> bool:
@@ -116,17 +130,28 @@ class Stop:
                 ) from None
             raise
 
-    @contextmanager
-    def finishing_steps(self) -> Iterator[None]:
+    def finishing_steps(self) -> AbstractContextManager[None]:
         """Signals wait for the end of the step."""
-        self.waits = True
+        return self._waiting(True)
+
+    @contextmanager
+    def cut_short(self) -> Iterator[None]:
+        """A signal, also one that came before, ends at once what is done here."""
+        with self._waiting(False):
+            if self.told is not None:
+                raise Stopped
+            yield
+
+    @contextmanager
+    def _waiting(self, waits: bool) -> Iterator[None]:
+        former, self.waits = self.waits, waits
         try:
             yield
         finally:
-            self.waits = False
+            self.waits = former
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         self.told = self.told or now
-        if not self.waits or now - self.told > IMPATIENCE:
+        if not self.waits or now - self.told > self.patience:
             raise Stopped
