@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,8 @@ from pathlib import Path
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it when the block ends without an error."""
-    part = path.with_name(
-        f".{os.getpid()}.{path.name}"
-    )  # keeps the suffix, which some writers heed
+    # of no other process, nor one of another computer; with the suffix, which some writers heed
+    part = path.with_name(f".{socket.gethostname()}.{os.getpid()}.{path.name}")
     try:
         yield part
         part.replace(path)
