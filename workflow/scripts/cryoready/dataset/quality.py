@@ -137,8 +137,8 @@ def best_shift(volume: Volume, target: Volume) -> NDArray[np.float64]:
     The highest cross-correlation within 4 voxels; a parabola through it and its two neighbours on
     each axis gives the fraction of a voxel.
     """
-    first, second = (scipy.fft.rfftn(v.data, workers=-1) for v in (volume, target))
-    cross = scipy.fft.irfftn(first * second.conj(), volume.data.shape, workers=-1)
+    first, second = (scipy.fft.rfftn(v.data) for v in (volume, target))
+    cross = scipy.fft.irfftn(first * second.conj(), volume.data.shape)
     near = np.arange(-LONGEST_SHIFT - 1, LONGEST_SHIFT + 2)
     cross = cross[np.ix_(*(near % n for n in cross.shape))]
     inner = cross[1:-1, 1:-1, 1:-1]

@@ -56,8 +56,8 @@ def smooth_mask(atoms: Atoms, grid: Grid, *, radius: float) -> FloatArray:
     """
     mask = model_mask(atoms, grid, extra=radius).astype(np.float32)
     frequency = frequency_radius(grid.shape, grid.voxel_size)
-    factors = scipy.fft.rfftn(mask, workers=-1) * np.exp(-2 * (np.pi * radius * frequency) ** 2)
-    smooth = scipy.fft.irfftn(factors, grid.shape, workers=-1)
+    factors = scipy.fft.rfftn(mask) * np.exp(-2 * (np.pi * radius * frequency) ** 2)
+    smooth = scipy.fft.irfftn(factors, grid.shape)
     return np.maximum(smooth, 0, dtype=np.float32)
 
 

@@ -33,7 +33,7 @@ def structure_factors(atoms: Atoms, grid: Grid) -> ComplexArray:
     blur = U_TO_B / 1.1 * (cell / fine).max() ** 2 - _sharpest(atoms)
     local = replace(atoms, coords=atoms.coords - grid.origin)
     density = scattering_density(local, fine, cell, blur=blur)
-    coefficients = scipy.fft.rfftn(density, workers=-1)
+    coefficients = scipy.fft.rfftn(density)
     radius = frequency_radius(grid.shape, grid.voxel_size)
     kept = coefficients[np.ix_(*(_wrapped(grid.shape, fine, k) for k in range(3)))]
     kept *= np.exp(blur / 4 * radius**2) * np.float32(np.prod(cell / fine))
@@ -45,7 +45,7 @@ def model_density(factors: ComplexArray, grid: Grid, *, resolution: float) -> Fl
     """The density (nz, ny, nx) of structure factors beyond 0 and up to 1/``resolution`` (Å)."""
     radius = frequency_radius(grid.shape, grid.voxel_size)
     inside = (radius < 1 / resolution) & (radius > 0)
-    density = scipy.fft.irfftn(np.where(inside, factors, 0), grid.shape, workers=-1)
+    density = scipy.fft.irfftn(np.where(inside, factors, 0), grid.shape)
     return (density / np.prod(grid.voxel_size)).astype(np.float32)
 
 

@@ -120,7 +120,7 @@ class Shells:
 
     def pick(self, density: FloatArray) -> ComplexArray:
         """Fourier coefficients of a map of this box, (nz, ny, nx) -> (n,)."""
-        return scipy.fft.rfftn(density, workers=-1).ravel()[self.order]
+        return scipy.fft.rfftn(density).ravel()[self.order]
 
 
 def fourier_shell_correlation(

@@ -96,10 +96,10 @@ def best_shift(
 
 def _cross_correlation(density: FloatArray, model: FloatArray) -> FloatArray:
     """(nz, ny, nx) Pearson correlation of a map with a model moved by each number of voxels."""
-    first, second = (scipy.fft.rfftn(x - x.mean(), workers=-1) for x in (density, model))
+    first, second = (scipy.fft.rfftn(x - x.mean()) for x in (density, model))
     present = np.abs(second) > 1e-4 * np.abs(second).max()  # the model's own low-pass, for both
     norm = np.linalg.norm(scipy.fft.irfftn(first * present, density.shape)) * np.linalg.norm(model)
-    product = scipy.fft.irfftn(first * second.conj(), density.shape, workers=-1)
+    product = scipy.fft.irfftn(first * second.conj(), density.shape)
     return np.asarray(product / norm if norm > 0 else product * 0)
 
 
