@@ -34,6 +34,20 @@ Error in rule enhance:
     sbatch call:
         sbatch --partition none
     jobid: 14
+[Sun Nov 29 21:00:00 2026]
+    message: SLURM-job '11' failed, SLURM status is: 'TIMEOUT'.
+    log: {log} (check log file(s) for error details)
+    jobs:
+        rule evaluate_entry:
+            jobid: 5
+            output: results/a_evaluation.json
+            log: results/work/a/evaluate.log (check log file(s) for error details)
+        rule evaluation_page:
+            jobid: 6
+            output: results/a_evaluation.html
+Error in rule evaluate_entry:
+    message: None
+    jobid: 5
 """
 
 
@@ -41,9 +55,13 @@ def failure(entry: str, rule: str = "enhance", reason: str = "bad map") -> Failu
     return Failure(entry, rule, reason, 1, "evaluate_entry", f"results/work/{entry}/{rule}.log")
 
 
-def test_the_scheduler_is_heard_last() -> None:
-    said = scheduler_messages(SNAKEMAKE_LOG)
-    assert set(said) == {2, 14}
+def test_the_scheduler_is_heard_last(tmp_path: Path) -> None:
+    log = tmp_path / "11.log"
+    log.write_text("slurmstepd: error: *** STEP 11.0 CANCELLED DUE TO TIME LIMIT ***\n")
+    said = scheduler_messages(SNAKEMAKE_LOG.format(log=log))
+    assert set(said) == {2, 5, 6, 14}
+    assert said[5] == said[6]  # a group: one job of Slurm
+    assert said[5].endswith("'TIMEOUT': *** STEP 11.0 CANCELLED DUE TO TIME LIMIT ***")
     assert said[2] == "SLURM-job '9' failed, SLURM status is: 'OUT_OF_MEMORY'"
     assert said[14] == "SLURM sbatch failed. The error message was 'invalid partition'"
 

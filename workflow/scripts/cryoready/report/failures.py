@@ -14,11 +14,14 @@ from cryoready.core.whole_files import written_whole
 SHOWN, WIDTH = 20, 100  # failures, and characters of a reason, that the user sees at once
 UNSAID = "ended without an error of its own: was it killed (memory, time, node)?"
 
-# Of Snakemake's log; where no cluster is involved, the message is None
-_JOB_ERROR = re.compile(
-    r"Error in rule \w+:\n +message: (.*?)\n +jobid: (\d+)\n(?:.*?\n +log: (.*?) \(check log)?",
-    re.DOTALL,
+# Of Snakemake's log, about a job or a group of jobs: the message (None without a cluster), and the
+# lines after it, about the jobs
+_ERROR = re.compile(
+    r"^ +message: (?s:(.*?))\n((?: +log: .*\n)?(?: +jobs:\n +rule .*\n)? +jobid: .*\n(?: .*\n)*)",
+    re.MULTILINE,
 )
+_NUMBER = re.compile(r"^ +jobid: (\d+)$", re.MULTILINE)
+_LOGS = re.compile(r"^ +log: (.*) \(check log", re.MULTILINE)
 _STEP_ERROR = re.compile(r"slurmstepd\S*: error: (.*)")
 _PHRASES = re.compile(r" *(Reason: Unknown\.|For further error .*|Detailed failure reason .*)")
 _REMEDIES = {
@@ -63,16 +66,20 @@ def scheduler_messages(log: str) -> dict[int, str]:
     Slurm may tell no more than that a job failed, and why in the log of the job itself.
     """
     return {
-        int(number): _in_one_line(said, Path(logs.rpartition(", ")[2]))
-        for said, number, logs in _JOB_ERROR.findall(log)
+        int(number): _in_one_line(said, jobs)
+        for said, jobs in _ERROR.findall(log)
         if said != "None"
+        for number in _NUMBER.findall(jobs)
     }
 
 
-def _in_one_line(said: str, log: Path) -> str:
+def _in_one_line(said: str, jobs: str) -> str:
+    """A message, and what the scheduler's log, the last that is named, says of the cause."""
     line = " ".join(said.partition("sbatch call:")[0].split())
     line = _PHRASES.sub("", line).rstrip(".")
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    logs = _LOGS.search(jobs)
+    log = Path(logs[1].rpartition(", ")[2]) if logs else None
+    text = log.read_text(encoding="utf-8", errors="replace") if log and log.is_file() else ""
     cause = _STEP_ERROR.search(text)
     return f"{line}: {cause[1].strip()}" if cause else line
 
