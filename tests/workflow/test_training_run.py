@@ -85,13 +85,14 @@ def test_it_learns(trained: Trained) -> None:
 
 
 def test_what_changes_no_result_reruns_nothing(checkout: Checkout, trained: Trained) -> None:
-    """Comments, a checkout's new file times, another environment."""
+    """Comments, what jobs ask for, signals, a checkout's new file times, another environment."""
+    package = f"{SCRIPTS}/cryoready"
     with (
+        checkout.edited(f"{package}/core/cost.py", "SNAKEMAKES_MB = 350", "SNAKEMAKES_MB = 400"),
+        checkout.edited(f"{package}/training/stop.py", "IMPATIENCE = 5.0", "IMPATIENCE = 9.0"),
         checkout.edited(f"{SCRIPTS}/train.py", '"""Boxes', '# why\n"""All boxes'),
-        checkout.edited(
-            f"{SCRIPTS}/cryoready/training/loop.py", "class State:", "class State:  # how"
-        ),
-        checkout.edited(f"{SCRIPTS}/cryoready/density/simulate.py", "# exp(-8)", "# exp(-4²/2)"),
+        checkout.edited(f"{package}/training/loop.py", "class State:", "class State:  # how"),
+        checkout.edited(f"{package}/density/simulate.py", "# exp(-8)", "# exp(-4²/2)"),
         checkout.edited("envs/cryoready.yaml", "torch==", "torch==9.9.9 #"),
     ):
         for path in checkout.folder.rglob("*"):

@@ -60,12 +60,13 @@ ABLATION = checked(ablation_runs, config["ablation"])
 
 
 # Modules that bring files, draw, or deal with schedulers: an edit there must not fetch and compute
-# hundreds of maps again.
+# hundreds of maps again, nor begin a training anew that is under way.
 UNCOUNTED = [
     f"cryoready.{name}"
     for name in (
         *("dataset.fetch", "dataset.archive_files", "dataset.download", "dataset.sheet"),
-        *("dataset.fitted", "enhance.gpus", "report.pair_figure", "training.allocation"),
+        *("dataset.fitted", "enhance.gpus", "report.pair_figure", "core.cost", "core.whole_files"),
+        *(f"training.{name}" for name in ("allocation", "states", "stop")),
     )
 ]
 
