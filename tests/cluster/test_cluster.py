@@ -29,7 +29,7 @@ SMALL_MAP = ROOT / "resources" / "small" / "EMD-2566-9.map.gz"
 ARCHIVED = ("EMD-2566", "EMD-5830", "EMD-6272")
 EVALUATION = "evaluation_evaluate_entry_evaluation_page"  # a group of the profile: one job
 PATIENCE = 120.0  # s, until jobs run
-PROMPT = 15.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
+PROMPT = 60.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
 
 
 def run_easy(checkout: Checkout) -> Ran:
@@ -121,8 +121,9 @@ def test_jobs_ask_for_what_profile_and_rules_say(easy: Ran) -> None:
 
 
 def test_no_job_needs_more_than_it_asked_for(easy: Ran) -> None:
-    scarce = [job for job in easy.jobs if not 0 < job.used < job.memory]
-    late = [job for job in easy.jobs if not job.seconds < 60 * job.limit]
+    """There is something left of the margin: Slurm itself would end a job that takes more."""
+    scarce = [job for job in easy.jobs if not 0 < job.used < 0.9 * job.memory]
+    late = [job for job in easy.jobs if not job.seconds < 0.9 * 60 * job.limit]
     assert not scarce + late
 
 

@@ -103,7 +103,11 @@ def test_a_job_that_is_killed_is_noticed_and_interruption_cancels(
     assert record(second)["State"] == "PENDING"
     time.sleep(3)  # while Snakemake reports a failure, an interruption can get lost
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=150)  # it waits for status.sh, which may ask for 87 s
+    try:
+        process.communicate(timeout=150)  # it waits for status.sh, which may ask for 87 s
+    except subprocess.TimeoutExpired:  # lost it was
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=150)
     wait(lambda: record(second)["State"].startswith("CANCELLED"))
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ TINY = {
 TRAIN = {
     **{
         "epochs": 2,
-        "boxes_per_epoch": 60,
+        "boxes_per_epoch": 100,
         "crop_voxels": 24,
         "batch_size": 2,
         "learning_rate": 2e-3,
@@ -118,7 +119,8 @@ def cut_power(training: Training, job: Job) -> None:
         if f"slurmstepd: [{job.id}." in line:
             doomed += [process.pid, *(child.pid for child in process.children(recursive=True))]
     for pid in doomed:
-        psutil.Process(pid).kill()
+        with suppress(psutil.NoSuchProcess):  # one that ended meanwhile
+            psutil.Process(pid).kill()
 
 
 def preempt(training: Training, job: Job) -> None:
@@ -173,14 +175,14 @@ def test_the_time_limit_is_no_end_but_ctrl_c_is(checkout: Checkout, whole: bytes
     training = train(checkout, "long", *short, epochs=1000)
     try:
         training.after_some_steps()
-        training.wait_for(lambda: len(training.jobs) == 2)
+        training.wait_for(lambda: len(training.jobs) >= 2)
         training.after_some_steps()
         os.killpg(training.process.pid, signal.SIGINT)
         training.process.communicate(timeout=PATIENCE)
     finally:
         training.end()
-    assert [job.state for job in training.jobs] == ["REQUEUED", "CANCELLED"]
-    assert training.jobs[0].seconds < 60
+    until(lambda: training.jobs[-1].state == "CANCELLED", PATIENCE)
+    assert {job.state for job in training.jobs[:-1]} == {"REQUEUED"}
     assert re.search("goes on from", (checkout / "results/training/long/train.log").read_text())
     assert training.steps > 0
 
@@ -202,7 +204,7 @@ def test_two_nodes_train_one_network(checkout: Checkout, whole: bytes) -> None:
     training = train(checkout, "two", *two, nodes=2, devices=1, epochs=1000, boxes_per_epoch=8)
     try:
         send_signal(training, training.after_some_steps())
-        training.wait_for(lambda: len(training.jobs) == 2)
+        training.wait_for(lambda: len(training.jobs) >= 2)
         job = training.after_some_steps()
     finally:
         training.end()

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from threading import Thread
 from types import SimpleNamespace
 
@@ -82,7 +84,8 @@ def test_two_devices_or_nodes_end_as_one(two_nodes, tmp_path, devices, nodes):
         start(request(folder, **settings), lines.append)
         histories.append(pd.read_csv(folder / "history.tsv", sep="\t"))
         load_network(folder / "weights.safetensors", grid=1.0)
-        assert not list((folder / "states").iterdir())
+        assert [path.name for path in (folder / "states").glob("*/*")].count("ended") == 1
+        assert not list((folder / "states").glob("*.json"))
     losses = ["train_loss", "validation_loss"]
     pd.testing.assert_frame_equal(histories[0][losses], histories[1][losses], rtol=1e-4)
     assert sum("epoch 2/2" in line for line in lines) == 2
@@ -117,6 +120,23 @@ def test_a_process_that_came_to_its_end_was_not_stopped():
     """A signal that only its parent got; to begin anew would lose what it made."""
     program = f"import os, signal; os.kill({os.getpid()}, signal.SIGTERM)"
     _run([sys.executable, "-c", program], {}, print, forwards=False)
+
+
+def test_a_run_that_is_done_cannot_be_stopped():
+    """As torchrun sees it that is signalled while its processes end."""
+    program = f"print('done'); import os, signal; os.kill({os.getpid()}, signal.SIGTERM); exit(1)"
+    _run([sys.executable, "-c", program], {}, print)
+
+
+def test_a_signal_before_there_is_a_process_reaches_it(monkeypatch):
+    class Signalled(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            signal.raise_signal(signal.SIGTERM)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("subprocess.Popen", Signalled)
+    with pytest.raises(Stopped):
+        _run([sys.executable, "-c", "import time; time.sleep(600)"], {}, print)
 
 
 @pytest.mark.parametrize(("processes", "error"), [(1, Stopped), (2, RuntimeError)])
@@ -178,12 +198,21 @@ def told_to_stop(folder, lines):
         launch(wanted, gpus=0, requeue=False, report=report)
 
 
-def signal_all():
+def steps(folder):
+    """Epochs and batches done and saved."""
+    (state,) = (folder / "states").glob("*/state.pt")
+    progress = load_training_state(state)["progress"]
+    return progress["epoch"], progress["batch"]
+
+
+def signal_all(folder, after):
     """As Slurm does, which signals every process of a step; the parent here is of another step."""
-    time.sleep(0.3)
+    while steps(folder) != after:
+        time.sleep(0.02)
     for process in psutil.Process().children(recursive=True):
-        if process.name() != "srun":
-            process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):
+            if process.name() != "srun":
+                process.send_signal(signal.SIGTERM)
 
 
 def test_processes_signalled_while_the_first_validates_all_stop(two_nodes, tmp_path):
@@ -196,14 +225,12 @@ def test_processes_signalled_while_the_first_validates_all_stop(two_nodes, tmp_p
     def report(line):
         lines.append(line)
         if "epoch 1/" in line:
-            Thread(target=signal_all).start()
+            Thread(target=signal_all, args=(tmp_path, (1, 1))).start()
 
     with pytest.raises(Stopped):
         start(wanted, report)
     assert lines[-1].startswith("stopped; ")
-    (state,) = (tmp_path / "states").glob("*/state.pt")
-    progress = load_training_state(state)["progress"]
-    assert (progress["epoch"], progress["batch"]) == (1, 1)  # in the validation of the second
+    assert steps(tmp_path) == (1, 1)  # before the validation of the second
 
 
 def test_lines_of_several_processes_do_not_mix(monkeypatch):
@@ -222,8 +249,6 @@ def test_gpus_that_nodes_cannot_share_are_refused(tmp_path):
 def test_processes_that_are_told_to_stop_save_together(tmp_path):
     lines = []
     told_to_stop(tmp_path, lines)
-    (state,) = (tmp_path / "states").glob("*/state.pt")
-    progress = load_training_state(state)["progress"]
-    assert 1 <= progress["epoch"] < 500
+    assert 1 <= steps(tmp_path)[0] < 500
     assert lines[-1].startswith("stopped; ")
     assert not list((tmp_path / "states").glob("*.json"))

@@ -1,10 +1,6 @@
-"""What identifies a run, who may work on it, and what it leaves behind."""
+"""What identifies a run, and what it leaves behind."""
 
-import errno
 import json
-import multiprocessing
-import os
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +16,8 @@ from cryoready.dataset.structures import ATOM, Structures
 from cryoready.network.checkpoint import Card, load_network, save_weights
 from cryoready.network.scunet import Architecture, SCUNet
 from cryoready.training.plan import Epoch, Plan
-from cryoready.training.run import HOLDER, Events, carry_out, describe_epoch, set_up, state_folder
+from cryoready.training.run import Events, carry_out, describe_epoch, set_up
+from cryoready.training.states import remove_ended
 from cryoready.training.stop import Stop
 
 SETTINGS = {
@@ -133,92 +130,6 @@ def test_synthetic_crops_come_from_the_structures(tmp_path, structures):
     assert make(tmp_path).training.sources[1] is None
 
 
-def hold(root, ready, done):
-    with state_folder(root, "key"):
-        ready.set()
-        done.wait()
-
-
-def test_two_processes_cannot_train_the_same_run(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    try:
-        assert ready.wait(60)
-        busy = pytest.raises(CryoreadyError, match=rf"in use by .*process {other.pid}")
-        with busy, state_folder(tmp_path, "key"):
-            pass
-    finally:
-        done.set()
-        other.join()
-
-
-def hold_for_a_moment(root, ready):
-    """A process of another computer that ends well while others wait."""
-    with state_folder(root, "key") as folder:
-        (folder / HOLDER).write_text("elsewhere, process 1")
-        ready.set()
-        time.sleep(2)
-
-
-def test_the_lock_of_another_computer_is_waited_for(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, lines = context.Event(), []
-    other = context.Process(target=hold_for_a_moment, args=(tmp_path, ready))
-    other.start()
-    assert ready.wait(60)
-    busy = pytest.raises(CryoreadyError, match="in use by elsewhere, process 1: this very run")
-    with busy, state_folder(tmp_path, "key", patience=0.0):
-        pass
-    with state_folder(tmp_path, "key", lines.append, patience=60.0) as folder:
-        assert (folder / HOLDER).read_text().endswith(f"process {os.getpid()}")
-        assert list(tmp_path.iterdir()) == [folder, tmp_path / "key.lock"]
-    other.join()
-    assert not list(tmp_path.iterdir())
-    assert len(lines) == 1
-    assert "is held by elsewhere, process 1: waits up to 60 s, should it be dead" in lines[0]
-
-
-def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
-    """Lustre, mounted without them, answers so."""
-
-    def flock(*_):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    lines = []
-    with state_folder(tmp_path, "key", lines.append) as folder:
-        assert folder.is_dir()
-    assert len(lines) == 1
-    assert "cannot be locked here" in lines[0]
-
-
-def test_a_killed_process_leaves_no_lock(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    assert ready.wait(60)
-    other.kill()
-    other.join()
-    with state_folder(tmp_path, "key") as folder:
-        assert folder.is_dir()
-    assert not folder.exists()
-
-
-def fail_half_way(root):
-    with state_folder(root, "key") as folder:
-        (folder / "state.pt").write_text("kept")
-        raise RuntimeError
-
-
-def test_the_state_survives_a_failure(tmp_path):
-    with pytest.raises(RuntimeError):
-        fail_half_way(tmp_path)
-    assert (tmp_path / "key" / "state.pt").read_text() == "kept"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -264,6 +175,12 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
         run()
     monkeypatch.undo()
     run()
+    first = (tmp_path / "weights.safetensors").read_bytes()
+    for name in ("weights.safetensors", "history.tsv"):
+        (tmp_path / name).unlink()  # as Snakemake does with what a node that died has left
+    remove_ended(tmp_path / "states")
+    run()
+    assert (tmp_path / "weights.safetensors").read_bytes() == first
     history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
     assert list(history["epoch"]) == [1, 2]
     assert list(pd.read_csv(tmp_path / "validation.tsv", sep="\t")) == ["epoch", "id"]
@@ -275,6 +192,7 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
     assert scalars(tmp_path / "events")["validation_loss"] == pytest.approx(
         dict(zip(history["epoch"], history["validation_loss"], strict=True))
     )
+    remove_ended(tmp_path / "states")
     assert not list((tmp_path / "states").iterdir())
     assert sum("epoch 2/2" in line for line in lines) == 1
 

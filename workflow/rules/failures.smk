@@ -10,6 +10,7 @@ from cryoready.report.failures import (
     summary,
     update_table,
 )
+from cryoready.training.states import remove_ended
 
 STARTED = time.time() - 60  # s: clocks of nodes differ
 FAILURES = Path("results/failures.tsv")
@@ -44,7 +45,11 @@ def failures_of(failed, said):
 
 
 def finish(logfiles, failed=()):
-    """Bring the table of failures up to date; lines that say what is done and what is not."""
+    """Bring the table of failures up to date; lines that say what is done and what is not.
+
+    States of trainings that have ended go: their outputs are as sure now as can be.
+    """
+    remove_ended(Path("results/training/state"))
     said = scheduler_messages("".join(Path(file).read_text() for file in logfiles))
     failures = [failure for job in failed for failure in failures_of(job, said)]
     failures.sort(key=lambda failure: (failure.id, failure.rule))

@@ -26,7 +26,7 @@ from cryoready.training.run import Report, carry_out
 from cryoready.training.stop import Stop, Stopped, at_once, signals_to, too_late
 from cryoready.training.team import team_of_torchrun
 
-ERROR, STOPPED = "error: ", "stopped"  # what begins a line of a process among several
+ERROR, STOPPED, DONE = "error: ", "stopped", "done"  # begin a line of a process among several
 
 
 def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Report) -> None:
@@ -54,15 +54,15 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
     Stopped
         if it was told to stop, or the job's time is up.
     """
-    allocation = Allocation.current(report)
-    deadline = allocation.deadline if allocation else math.inf
+    allocation = None
     with signals_to(too_late):
         try:
             with signals_to(at_once):
-                _carry_out(request, gpus, deadline, report)
+                allocation = Allocation.current(report)
+                _carry_out(request, gpus, allocation.deadline if allocation else math.inf, report)
         except Stopped:
             report(f"stopped; {request['states']} holds all that is needed to go on")
-            if requeue and allocation:
+            if requeue and (allocation := allocation or Allocation.current(report)):
                 allocation.requeue(report)
             raise
 
@@ -90,6 +90,7 @@ def _carry_out(request: Mapping[str, Any], gpus: int, deadline: float, report: R
         with tempfile.NamedTemporaryFile("w", suffix=".json", dir=request["states"]) as file:
             json.dump(shared, file)
             file.flush()
+            os.fsync(file.fileno())  # other nodes are to read it
             command = _command(number, nodes, request["threads"], file.name)
             if nodes == 1:
                 _run(command, _visible(mine), report, number)
@@ -138,29 +139,36 @@ def _run(
 
     Signals are handed on to it if it ``forwards`` them to those that it started. Without a signal
     here, all of its ``processes`` have to say that they stopped: where one has failed, torchrun
-    stops the others, too.
+    stops the others, too. If one says that it is done, all is: torchrun fails if it is signalled
+    afterwards.
     """
     # torchrun warns where the number of threads is not set
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
-    errors, signalled, stopped = [], False, 0
+    errors, signalled, stopped, done = [], False, 0, False
+    process: subprocess.Popen[str] | None = None
 
     def stop(*_: object) -> None:
         nonlocal signalled
         signalled = True
-        if forwards:
+        if process and forwards:
             process.terminate()
 
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process,
-        signals_to(stop),
-    ):
-        for line in map(str.rstrip, process.stdout or ()):
-            if line.startswith(ERROR):
-                errors.append(line.removeprefix(ERROR))
-            elif line == STOPPED:
-                stopped += 1
-            else:
-                report(line)
+    with signals_to(stop):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        with process:
+            if signalled:  # before there was a process
+                stop()
+            for line in map(str.rstrip, process.stdout or ()):
+                if line.startswith(ERROR):
+                    errors.append(line.removeprefix(ERROR))
+                elif line == STOPPED:
+                    stopped += 1
+                elif line == DONE:
+                    done = True
+                else:
+                    report(line)
+    if done:
+        return
     if errors:
         raise CryoreadyError(errors[0])
     if process.returncode and (signalled or stopped == processes):
@@ -194,6 +202,7 @@ def _take_part(deadline: float, request: Mapping[str, Any]) -> None:
                 _say(line)
 
         carry_out(**request, stop=stop, report=report, team=team, device=device)
+        report(DONE)
 
 
 def _say(line: str) -> None:

@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from filelock import BaseFileLock, FileLock, Timeout
 from tensorboardX import SummaryWriter
 
 from cryoready import __version__
@@ -29,6 +26,7 @@ from cryoready.training.loop import State, train
 from cryoready.training.memory import count_parameters
 from cryoready.training.mixed_dataset import MixedDataset
 from cryoready.training.plan import Epoch, Plan, best_epoch
+from cryoready.training.states import mark_ended, state_folder
 from cryoready.training.stop import Stop, Stopped
 from cryoready.training.synthetic_dataset import SyntheticBoxes
 from cryoready.training.team import ALONE, Team
@@ -36,9 +34,6 @@ from cryoready.training.validation import Judged, Validator
 from cryoready.training.variants import require_structures
 
 Report = Callable[[str], None]
-
-HOLDER = "holder"  # file that names the process
-LEASE = 180.0  # s after which file servers forget the locks of a dead computer (NFS: 90)
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ def carry_out(
     outputs
         paths of ``weights``, ``last``, ``history``, ``validation`` and the folder ``events``.
     states
-        folder of the states of runs that have not ended.
+        folder of the states of runs (`states.remove_ended`).
     code
         fingerprint of the science.
     threads
@@ -166,7 +161,7 @@ def carry_out(
     (stopped,) = team.mean(run is None)
     if run is None or stopped:
         raise Stopped
-    with _led(team, Path(states), run.key(code), report) as folder:
+    with _led(team, Path(states), run.key(code), stop, report) as folder:
         _train(run, folder, stop, outputs, team=team, device=device, report=report)
 
 
@@ -186,7 +181,11 @@ def _train(
         report(f"{run.summary}, on {team.size} × {device.type}")
         does = "goes on from" if state_file.exists() else "starts anew, saves in"
         report(f"{does} {state_file}")
-    events = Events(folder / "events") if team.leads else None
+    judge, events = None, None
+    if team.leads:
+        events = Events(folder / "events")
+        with suppress(Stopped), stop.cut_short():  # else all stop, which train agrees on
+            judge = run.judge(device)
 
     def on_epoch(state: State) -> None:
         report(describe_epoch(state.history, run.plan))
@@ -200,7 +199,7 @@ def _train(
         plan=run.plan,
         state_file=state_file,
         device=device,
-        judge=run.judge(device) if team.leads else None,
+        judge=judge,
         team=team,
         stop=stop,
         report=report,
@@ -209,6 +208,7 @@ def _train(
     if events:
         events.close(state.history)
         leave(run, state, folder / "events", outputs)
+        mark_ended(folder, Path(outputs["weights"]))
 
 
 def leave(run: Run, state: State, events: Path, outputs: Mapping[str, str]) -> None:
@@ -384,70 +384,16 @@ def _open(paths: Sequence[str]) -> list[BoxStack]:
 
 
 @contextmanager
-def state_folder(
-    root: Path, key: str, report: Report = lambda line: None, patience: float = LEASE
-) -> Iterator[Path]:
-    """The folder of the resumable state of run ``key``, held by one process at a time.
-
-    Snakemake deletes the declared outputs of a failed job, so the state lives outside of them. It
-    is removed when the body ends well: a forced run then starts anew. The lock, a file beside the
-    folder, belongs to the process, so a killed run leaves none behind; that of a computer that died
-    most file servers give up after some time, which is waited for: ``patience`` (s).
-
-    Raises
-    ------
-    CryoreadyError
-        if another process trains the same run.
-    """
-    folder = root / key
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f"{key}.lock", fallback_to_soft=False)
-    _hold(lock, folder, report, patience)
-    try:
-        (folder / HOLDER).write_text(f"{socket.gethostname()}, process {os.getpid()}")
-        yield folder
-        shutil.rmtree(folder)
-    finally:
-        Path(lock.lock_file).unlink(
-            missing_ok=True
-        )  # who waits for it notices, and makes a new one
-        lock.release()
-
-
-def _hold(lock: BaseFileLock, folder: Path, report: Report, patience: float) -> None:
-    """Lock the file, if need be when the process of another host that held it is gone."""
-    try:
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return
-        holder = (folder / HOLDER).read_text() if (folder / HOLDER).is_file() else "a new process"
-        if holder.startswith(f"{socket.gethostname()},"):
-            patience = 0.0
-        if patience:
-            report(f"{folder} is held by {holder}: waits up to {patience:.0f} s, should it be dead")
-        lock.acquire(timeout=patience)
-        folder.mkdir(exist_ok=True)  # it may have ended well in the meantime
-    except Timeout as error:
-        raise CryoreadyError(
-            f"{folder} is in use by {holder}: this very run is being trained there; wait for it or "
-            f"stop it, or, if that computer is dead, delete {lock.lock_file}"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        report(
-            f"warning: {lock.lock_file} cannot be locked here ({error}): see to it that nothing "
-            "else trains this run"
-        )
-
-
-@contextmanager
-def _led(team: Team, root: Path, key: str, report: Report) -> Iterator[Path]:
+def _led(team: Team, root: Path, key: str, stop: Stop, report: Report) -> Iterator[Path]:
     """`state_folder`, held by the process that leads; the others follow once it has it."""
-    if not team.leads:
-        team.agree(None)
-        yield root / key
-        return
-    with state_folder(root, key, report) as folder:
-        team.agree(None)
+    with ExitStack() as held:
+        folder = None if team.leads else root / key
+        if team.leads:
+            with suppress(Stopped), stop.cut_short():
+                folder = held.enter_context(state_folder(root, key, report))
+        (stopped,) = team.mean(folder is None)
+        if folder is None or stopped:
+            raise Stopped
         yield folder
 
 

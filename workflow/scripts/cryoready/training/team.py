@@ -70,6 +70,8 @@ class Team:
             return value
         said = [value]
         distributed.broadcast_object_list(said, src=0)
+        if distributed.get_backend() == "nccl":
+            torch.cuda.synchronize()  # process 0 may end next: not before it is sent
         return said[0]
 
 
