@@ -3,6 +3,7 @@
     python benchmarks/resources.py rules [CASE …]
     python benchmarks/resources.py networks
     python benchmarks/resources.py training
+    python benchmarks/resources.py structures
 
 Each rule runs its own script through Snakemake, on one thread, in a copy of the checkout. Memory
 is the sum of the largest resident sets of the job's processes; its Snakemake has a column of its
@@ -14,6 +15,7 @@ that fit. The maps are copies of EMD-3488's haemoglobin side by side (nothing is
 networks: `enhance` by size of the network, normalisation and preset; the networks are not trained,
 and most are refused bfloat16 for it.
 training: of the shipped pairs, by width of the network, batch and crop; then what is made of a run.
+structures: `pack_structures` by the number of structures and their atoms, and constants that fit.
 """
 
 import gzip
@@ -74,6 +76,7 @@ NETWORKS = (  # case, width, norm, preset
     *(("100", width, "voxel", "paper") for width in (8, 16, 32)),
     *(("100", 32, "frn", "paper"), ("200", 32, "frn", "default"), ("200", 16, "voxel", "paper")),
 )
+STRUCTURES = ((10, 1), (100, 1), (400, 1), (10, 3), (40, 3))  # how many, copies along each axis
 AFTER_TRAINING = (
     "results/training/{run}/loss.svg",
     "results/training/{run}/samples.npz",
@@ -285,6 +288,27 @@ def training() -> None:
     print(table.round(2).to_markdown(index=False))
 
 
+def structures() -> None:
+    """Memory and seconds of packing so many structures of so many haemoglobins each."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = copy_checkout(Path(folder))
+        for number, copies in STRUCTURES:
+            model = write_model(Path(folder) / f"{copies}.cif.gz", np.zeros(3), copies)
+            cells = {"map": "simulated", "model": model, "split": "train", "resolution": 3}
+            sheet = checkout.sheet("packed", *({"id": f"s{k}", **cells} for k in range(number)))
+            found = measured(
+                checkout, "results/work/structures.npy", "--config", f"entries={sheet}"
+            )
+            size = {"structures": number, "voxels": 0, "points": 0}
+            row = {"rule": "pack_structures", **size, "atoms": number * copies**3 * ATOMS, **found}
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    print(table.round(1).to_markdown(index=False))
+    print(fits(table).to_markdown(index=False, floatfmt=".3g"))
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["rules", *cases]:
@@ -293,5 +317,7 @@ if __name__ == "__main__":
             networks()
         case ["training"]:
             training()
+        case ["structures"]:
+            structures()
         case _:
             sys.exit(__doc__)

@@ -127,6 +127,7 @@ def test_atoms_are_counted_by_the_length_of_the_file(tmp_path, suffix):
     path.write_bytes(gzip.compress(text.encode()) if suffix.endswith(".gz") else text.encode())
     found = Size.of(write(tmp_path / "a.mrc"), str(path)).atoms
     assert 4579 <= found < 2 * 4579
+    assert Size.of_models([str(path)] * 3) == Size(0, 0, 3 * found)
 
 
 def test_no_more_than_the_header_is_unpacked(tmp_path):
@@ -247,6 +248,13 @@ MEASURED = {
         (300, 0.7, 36632, 1176, 9.5),
         (200, 1.05, 123633, 3087, 24.0),
         (400, 1.05, 123633, 3588, 26.9),
+    ],
+    "pack_structures": [
+        (0, 1.0, 45790, 100, 0.5),
+        (0, 1.0, 457900, 226, 2.2),
+        (0, 1.0, 1831600, 161, 8.7),
+        (0, 1.0, 1236330, 349, 8.0),
+        (0, 1.0, 4945320, 437, 31.6),
     ],
 }
 BUNDLED = parameters_of(str(EMBEDDED.parent / "weights" / "v1" / "weights.safetensors"))

@@ -25,6 +25,11 @@ def any_size(_, files):
     return cost.UNKNOWN
 
 
+def models_size(_, files):
+    """Size of models without maps."""
+    return cost.Size.of_models(files)
+
+
 def pair_size(wildcards, files):
     """Size of a training pair, whose map may be in the archive only, or be simulated."""
     chosen = candidates().get(wildcards.id)

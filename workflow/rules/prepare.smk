@@ -61,8 +61,8 @@ rule pack_structures:
     conda:
         "../../envs/cryoready.yaml"
     resources:
-        mem_mb=mem_mb("pack_structures"),
-        runtime=runtime("pack_structures"),
+        mem_mb=mem_mb("pack_structures", models_size),
+        runtime=runtime("pack_structures", models_size),
     params:
         science=science("pack_structures"),
         settings=structure_settings,

@@ -1,14 +1,15 @@
 """What a job takes: memory and time of every rule by the size of its map.
 
 The Snakefile reads this module while it is parsed: nothing heavier than the standard library. The
-numbers were measured by ``python benchmarks/resources.py rules``, ``networks`` and ``training``,
-on a core of an AMD Zen 5 with bfloat16 (docs/cluster.md); nothing measured took more.
+numbers were measured by ``python benchmarks/resources.py rules``, ``networks``, ``training`` and
+``structures``, on a core of an AMD Zen 5 with bfloat16 (docs/cluster.md); nothing took more.
 """
 
 import json
 import math
 import struct
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,17 @@ class Size:
         return cls(voxels, points, atoms)
 
     @classmethod
+    def of_models(cls, models: Iterable[str]) -> "Size":
+        """Of models without maps, all together.
+
+        Raises
+        ------
+        FileNotFoundError
+            if a file is not there yet.
+        """
+        return cls(0, 0, sum(map(_atoms, models)))
+
+    @classmethod
     def guessed(cls, voxels: float, voxel_size: float = 1.0) -> "Size":
         """Of a map of which no more is known; ``voxel_size`` in Å."""
         points = voxels * voxel_size**3
@@ -91,8 +103,8 @@ class Cost:
 
 UNKNOWN = Size.guessed(350**3)  # a map that cannot be looked at
 
-# Of all rules but those of training; select and pack_structures are extrapolated, a download is as
-# long as a large map takes on a slow network.
+# Of all rules but those of training; select is extrapolated, a download is as long as a large map
+# takes on a slow network.
 MEGABYTES = {
     "enhance": Cost(3350, 10, 10),  # a tile takes up to 2 500
     "before_after": Cost(330, 10),
@@ -104,7 +116,7 @@ MEGABYTES = {
     "auto_sharpen": Cost(200, 60),
     "prepare": Cost(240, 26, 8, 6.5),
     "local_targets": Cost(215, 29, 0, 24),
-    "pack_structures": Cost(1000),
+    "pack_structures": Cost(1000, 0, 0, 0.11),  # a single one of 124 000 atoms takes 250
     "select": Cost(4000),
     "sample_boxes": Cost(800),
     "training_report": Cost(2500),
@@ -123,7 +135,7 @@ SECONDS = {  # of one core
     "auto_sharpen": Cost(12, 24),
     "prepare": Cost(5.2, 0.45, 0.2, 0.17),
     "local_targets": Cost(2.4, 0.12, 0, 0.22),
-    "pack_structures": Cost(120),
+    "pack_structures": Cost(1, 0, 0, 0.0065),
     "select": Cost(1000),
     "sample_boxes": Cost(20),
     "training_report": Cost(40),
