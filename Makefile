@@ -6,6 +6,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 ENTRIES := benchmarks/entries.tsv
+# Half of the tests by time; for a cluster mostly waits.
+BESIDE := tests/cluster tests/dataset tests/training
 # Not the venv's own, should it be active.
 PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo python3)
 
@@ -13,7 +15,7 @@ PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo py
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test format clean peers table speed system-packages pytest pytest-cluster
+.PHONY: help setup demo test format clean peers table speed system-packages pytest pytest-beside
 .DEFAULT_GOAL := help
 
 help:
@@ -53,14 +55,14 @@ test: setup
 	mypy
 	lint-imports
 	snakemake --lint
-	@echo "pytest: tests/cluster beside the others, for a cluster mostly waits; it is shown when it ends"
-	@$(MAKE) --no-print-directory --jobs 2 pytest pytest-cluster
+	@echo "pytest: $(BESIDE) beside the others; shown when they end"
+	@$(MAKE) --no-print-directory --jobs 2 pytest pytest-beside
 
 pytest:
-	@pytest --ignore=tests/cluster
+	@pytest $(BESIDE:%=--ignore=%)
 
-pytest-cluster:
-	@log=$$(mktemp); pytest tests/cluster > $$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code
+pytest-beside:
+	@log=$$(mktemp); pytest $(BESIDE) > $$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code
 
 format: setup
 	ruff check --fix .
