@@ -173,6 +173,8 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
     monkeypatch.setattr("cryoready.training.run.leave", None)
     with pytest.raises(TypeError):
         run()
+    (so_far,) = (tmp_path / "states").glob("*/history.tsv")
+    assert list(pd.read_csv(so_far, sep="\t")["epoch"]) == [1, 2]
     monkeypatch.undo()
     run()
     first = (tmp_path / "weights.safetensors").read_bytes()

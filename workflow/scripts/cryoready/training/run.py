@@ -189,6 +189,7 @@ def _train(
 
     def on_epoch(state: State) -> None:
         report(describe_epoch(state.history, run.plan))
+        write_table(folder / "history.tsv", [asdict(row) for row in state.history])
         if events:
             events.write(state.history)
 
