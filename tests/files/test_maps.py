@@ -335,7 +335,8 @@ HUGE = mrc_bytes(GOOD, counts=(4000, 4000, 4000))
 PAGE = b"<!DOCTYPE html>\n<html><body>404 not found</body></html>\n"
 ZIPPED = gzip.compress(mrc_bytes(GOOD))
 BAD = {
-    "empty": (b"", "not an MRC/CCP4 map"),
+    "empty": (b"", "header is empty or all zeros"),
+    "zeros": (bytes(2000), "header is empty or all zeros"),
     "short page": (PAGE, "begin with b'<!DOCTYPE"),
     "long page": (40 * PAGE, "begin with b'<!DOCTYPE"),
     "zipped page": (gzip.compress(40 * PAGE), "begin with b'<!DOCTYPE"),

@@ -283,6 +283,11 @@ def _check_start(path: str | Path) -> None:
     with _opened(path) as file:
         start = file.read(HEADER_LENGTH)
     if start[208:211] != b"MAP" or len(start) < HEADER_LENGTH:
+        if not start.strip(b"\0"):
+            raise CryoreadyError(
+                f"map {path} is not an MRC/CCP4 map: its header is empty or all zeros; was the "
+                "copy broken off?"
+            )
         raise CryoreadyError(
             f"map {path} is not an MRC/CCP4 map (its {HEADER_LENGTH} bytes of header begin with "
             f"{start[:16]!r}): was a web page downloaded in its place?"
