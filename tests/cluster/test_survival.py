@@ -194,7 +194,7 @@ def test_a_real_error_is_not_tried_again(checkout: Checkout, whole: bytes) -> No
     finally:
         training.end()
     assert training.process.returncode != 0
-    assert said.count("cryoready: error: the training loss is nan") == 1, said
+    assert said.count("cryoready: error: train_network: the training loss is nan") == 1, said
     assert [job.state for job in training.jobs] == ["FAILED"]
 
 

@@ -110,14 +110,23 @@ def test_rows_stay_until_their_job_has_run_again(tmp_path: Path) -> None:
     assert not table.exists()
 
 
-def test_one_entry_needs_no_summary(tmp_path: Path) -> None:
-    assert not list(summary([failure("a")], {"a": False}, tmp_path))
+def test_a_training_that_stopped_is_not_its_entries(tmp_path: Path) -> None:
+    """Which are prepared."""
+    entries, others = {"a": True, "b": True}, ["train_network", "loss_figure"]
+    (line,) = summary([], entries, others, tmp_path)
+    assert line.startswith("cryoready: train_network, loss_figure were not finished; the same")
+    failed = Failure("", "train_network", "loss is nan", 1, "loss_figure", "train.log")
+    row, line = summary([failed], entries, others, tmp_path)
+    assert row == "  train_network: loss is nan"
+    assert line.startswith(f"cryoready: train_network, loss_figure were not finished; {tmp_path}")
+    (line,) = summary([], entries | {"c": False}, ["evaluation_summary"], tmp_path)
+    assert "2 entries are done, 1 were not finished, evaluation_summary was not" in line
 
 
 def test_many_failures_are_counted(tmp_path: Path) -> None:
     failures = [failure(f"m{k:02}", reason="r" * 300) for k in range(SHOWN + 5)]
     entries = {f"m{k:02}": False for k in range(SHOWN + 8)} | {"good": True}
-    *rows, more, last = summary(failures, entries, tmp_path)
+    *rows, more, last = summary(failures, entries, [], tmp_path)
     assert len(rows) == SHOWN
     assert all(row.endswith("…") for row in rows)
     assert more == "  and 5 more"

@@ -53,12 +53,18 @@ def finish(logfiles, failed=()):
     said = scheduler_messages("".join(Path(file).read_text() for file in logfiles))
     failures = [failure for job in failed for failure in failures_of(job, said)]
     failures.sort(key=lambda failure: (failure.id, failure.rule))
-    jobs = list(workflow.dag.jobs)
+    jobs, open_jobs = list(workflow.dag.jobs), list(workflow.dag.needrun_jobs())
     entries = {entry_of(job): True for job in jobs if entry_of(job)}
-    entries |= {entry_of(job): False for job in workflow.dag.needrun_jobs() if entry_of(job)}
-    if len(entries) > 1 or FAILURES.is_file():
+    entries |= {entry_of(job): False for job in open_jobs if entry_of(job)}
+    # A job here has shown its error, which says all of a single entry; one of a cluster has not.
+    elsewhere = workflow.non_local_exec
+    several = len(entries) > 1 or elsewhere
+    if several or FAILURES.is_file():
         update_table(FAILURES, failures, {str(job.log[0]) for job in jobs if job.log})
-    return summary(failures, entries, FAILURES)
+    others = [job.rule.name for job in open_jobs if job.output and not entry_of(job)]
+    mark = "cryoready: error: " if elsewhere else "  "
+    others = list(dict.fromkeys(others))
+    return summary(failures, entries, others, FAILURES, mark=mark) if several else ()
 
 
 onsuccess:

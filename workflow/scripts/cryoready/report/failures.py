@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryoready.core.whole_files import written_whole
 
-SHOWN, WIDTH = 20, 100  # failures, and characters of a reason, that the user sees at once
+SHOWN, WIDTH = 20, 200  # failures, and characters of a reason, that the user sees at once
 UNSAID = "ended without an error of its own: was it killed (memory, time, node)?"
 
 # Of Snakemake's log, about a job or a group of jobs: the message (None without a cluster), and the
@@ -130,8 +130,15 @@ def _read(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file, delimiter="\t") if row.get("log")]
 
 
-def summary(failures: Sequence[Failure], entries: Mapping[str, bool], table: Path) -> Iterable[str]:
-    """Lines for the user; none for a single entry, whose one error says it all.
+def summary(
+    failures: Sequence[Failure],
+    entries: Mapping[str, bool],
+    others: Sequence[str],
+    table: Path,
+    *,
+    mark: str = "  ",
+) -> Iterable[str]:
+    """Lines for the user.
 
     Parameters
     ----------
@@ -139,22 +146,28 @@ def summary(failures: Sequence[Failure], entries: Mapping[str, bool], table: Pat
         of this run.
     entries
         whether all steps of an entry are done, by id.
+    others
+        names of the rules that are of no entry and were not finished.
     table
         where all failures are.
+    mark
+        begins the line of a failure.
     """
-    if len(entries) < 2:
-        return
     failed = {name for failure in failures for name in failure.id.split(", ")} & entries.keys()
     done = sum(entries.values())
     rest = len(entries) - done - len(failed)
     counts = [f"{len(failed)} of {len(entries)} entries failed"] if failed else []
-    counts.append(f"{done} are done")
+    if done and (failed or rest or not others):
+        counts.append(f"{done} are done" if failed else f"{done} entries are done")
     if rest:
         counts.append(f"{rest} were not finished")
+    if others:
+        counts.append(f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} not finished")
     if failures:
         width = max(len(failure.id) for failure in failures[:SHOWN])
         for failure in failures[:SHOWN]:
-            yield f"  {failure.id:{width}}  {failure.rule}: {_shortened(failure.reason)}"
+            entry = f"{failure.id:{width}}  " if width else ""
+            yield f"{mark}{entry}{failure.rule}: {_shortened(failure.reason)}"
         if len(failures) > SHOWN:
             yield f"  and {len(failures) - SHOWN} more"
         counts[-1] += f"; {table} says why"
