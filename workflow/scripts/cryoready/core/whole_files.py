@@ -10,19 +10,21 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends without an error.
-
-    Not before its bytes are on the disk, or a power cut could leave the name without them.
-    """
+    """A temporary name beside ``path``, renamed to it when the block ends without an error."""
     # of no other process, nor one of another computer; with the suffix, which some writers heed
     part = path.with_name(f".{socket.gethostname()}.{os.getpid()}.{path.name}")
     try:
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        force_to_disk(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def force_to_disk(path: Path) -> None:
+    """Wait until its bytes are there: a power cut after a renaming could leave the name alone."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def file_sha256(path: str | Path) -> str:

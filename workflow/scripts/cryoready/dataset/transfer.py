@@ -27,6 +27,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from cryoready import __version__
 from cryoready.core.errors import CryoreadyError
+from cryoready.core.whole_files import force_to_disk
 
 Kind = Literal["missing", "refused", "unfit", "unreachable", "broken"]
 
@@ -114,6 +115,7 @@ class Transfer:
 
     def finish(self, destination: Path) -> None:
         """Give the part its final name."""
+        force_to_disk(self.part)
         self.part.replace(destination)
         self._record.unlink(missing_ok=True)
 

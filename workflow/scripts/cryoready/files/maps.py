@@ -4,7 +4,6 @@ Here alone are columns, rows, sections and xyz; everything that leaves is zyx.
 """
 
 import gzip
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from cryoready.core.errors import CryoreadyError, TransientError
 from cryoready.core.volume import FloatArray, Vector, Volume
+from cryoready.core.whole_files import written_whole
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_GAIN = 1032  # deflate packs no tighter (https://zlib.net/zlib_tech.html)
@@ -188,15 +188,13 @@ def write_map(
     labels = [text for text in (*layout.labels, new_label) if text][-LABELS:]
     stored = np.moveaxis(volume.data, layout.zyx_axes, (0, 1, 2))
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            part = Path(folder) / path.name
+        with written_whole(path) as part:
             header = _new_header(part, volume, layout, labels)
             packed = path.suffix == ".gz"
             with gzip.open(part, "wb", GZIP_LEVEL) if packed else open(part, "wb") as file:
                 file.write(header)
                 for first in range(0, len(stored), SECTIONS):
                     file.write(_contiguous(stored[first : first + SECTIONS]).data)
-            part.replace(path)
     except OSError as error:
         raise TransientError(f"map {path} cannot be written: {error.strerror or error}") from error
 
