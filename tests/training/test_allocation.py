@@ -4,6 +4,8 @@ A real Slurm is asked in tests/cluster/test_survival.py.
 """
 
 import math
+import os
+import time
 
 import pytest
 
@@ -45,6 +47,20 @@ def test_a_slurm_that_does_not_tell_is_a_warning(slurm, text):
 def test_outside_of_slurm_there_is_none(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert Allocation.current(pytest.fail) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "saved", "vain"),
+    [(-1, None, True), (-1, -200, True), (-1, -50, False), (100, None, False)],
+)
+def test_a_job_that_was_too_short_to_save_anything_was_in_vain(tmp_path, end, saved, vain):
+    """s from now; another turn, as short, would be, too. It began 100 s ago."""
+    now = time.time()
+    if saved is not None:
+        (tmp_path / "key").mkdir()
+        (tmp_path / "key/state.pt").touch()
+        os.utime(tmp_path / "key/state.pt", (now + saved, now + saved))
+    assert Allocation("7", now - 100, now + end).in_vain(tmp_path) == vain
 
 
 @pytest.mark.parametrize(

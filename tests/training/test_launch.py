@@ -125,7 +125,7 @@ def test_a_process_that_came_to_its_end_was_not_stopped():
 def test_a_run_that_is_done_cannot_be_stopped():
     """As torchrun sees it that is signalled while its processes end."""
     program = f"print('done'); import os, signal; os.kill({os.getpid()}, signal.SIGTERM); exit(1)"
-    _run([sys.executable, "-c", program], {}, print)
+    _run([sys.executable, "-u", "-c", program], {}, print)
 
 
 def test_a_signal_before_there_is_a_process_reaches_it(monkeypatch):
@@ -207,7 +207,8 @@ def steps(folder):
 
 def signal_all(folder, after):
     """As Slurm does, which signals every process of a step; the parent here is of another step."""
-    while steps(folder) != after:
+    end = time.monotonic() + 60
+    while steps(folder) != after and time.monotonic() < end:
         time.sleep(0.02)
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):

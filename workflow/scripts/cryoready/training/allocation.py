@@ -3,8 +3,10 @@
 import math
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 Report = Callable[[str], None]
 
@@ -40,6 +42,11 @@ class Allocation:
     def deadline(self) -> float:
         """When to stop, so that there is time to save."""
         return self.end - min(MARGIN, MOST * (self.end - self.begin))
+
+    def in_vain(self, states: Path) -> bool:
+        """Whether the time was up before anything was saved in ``states``: so it would be again."""
+        saved = (path.stat().st_mtime for path in states.glob("*/state.pt"))
+        return time.time() > self.deadline and max(saved, default=0.0) < self.begin
 
     def requeue(self, report: Report) -> None:
         """Put this job, which was stopped, into the queue again, under the same number.

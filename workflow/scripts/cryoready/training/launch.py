@@ -23,7 +23,7 @@ from cryoready.enhance.devices import make_current
 from cryoready.enhance.gpus import claimed_devices
 from cryoready.training.allocation import Allocation
 from cryoready.training.run import Report, carry_out
-from cryoready.training.stop import Stop, Stopped, at_once, signals_to, too_late
+from cryoready.training.stop import NO_TIME, Stop, Stopped, at_once, signals_to, too_late
 from cryoready.training.team import team_of_torchrun
 
 ERROR, STOPPED, DONE = "error: ", "stopped", "done"  # begin a line of a process among several
@@ -61,8 +61,12 @@ def launch(request: Mapping[str, Any], *, gpus: int, requeue: bool, report: Repo
                 allocation = Allocation.current(report)
                 _carry_out(request, gpus, allocation.deadline if allocation else math.inf, report)
         except Stopped:
-            report(f"stopped; {request['states']} holds all that is needed to go on")
-            if requeue and (allocation := allocation or Allocation.current(report)):
+            states = Path(request["states"])
+            allocation = allocation or Allocation.current(report)
+            if allocation and allocation.in_vain(states):
+                raise CryoreadyError(NO_TIME) from None
+            report(f"stopped; {states} holds all that is needed to go on")
+            if requeue and allocation:
                 allocation.requeue(report)
             raise
 

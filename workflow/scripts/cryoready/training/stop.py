@@ -13,6 +13,10 @@ from cryoready.core.errors import CryoreadyError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a scheduler, and of Ctrl-C
 TELLS_SENDER = hasattr(signal, "sigwaitinfo")  # not macOS, where nothing signals all processes
+NO_TIME = (
+    "the time limit of the job leaves no time for a single step beside reading and validation: "
+    "raise runtime of train_network in the profile"
+)
 IMPATIENCE = 5.0  # s; the same wish often arrives by several ways within less
 
 
@@ -124,10 +128,7 @@ class Stop:
                 yield
         except Stopped:
             if self.late and not self.steps:
-                raise CryoreadyError(
-                    "the time limit of the job leaves no time for a single step beside reading and "
-                    "validation: raise runtime of train_network in the profile"
-                ) from None
+                raise CryoreadyError(NO_TIME) from None
             raise
 
     def finishing_steps(self) -> AbstractContextManager[None]:
