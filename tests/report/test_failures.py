@@ -119,6 +119,11 @@ def test_a_training_that_stopped_is_not_its_entries(tmp_path: Path) -> None:
     row, line = summary([failed], entries, others, tmp_path)
     assert row == "  train_network: loss is nan"
     assert line.startswith(f"cryoready: train_network, loss_figure were not finished; {tmp_path}")
+    row, _ = summary([failed], entries, others, tmp_path, unseen={"train.log"})
+    assert row == "cryoready: error: train_network: loss is nan"
+    assert not list(summary([], {}, [], tmp_path))
+    (line,) = summary([], {"c": False}, [], tmp_path)
+    assert line.startswith("cryoready: 1 of 1 entries were not finished; the same command")
     (line,) = summary([], entries | {"c": False}, ["evaluation_summary"], tmp_path)
     assert "2 entries are done, 1 were not finished, evaluation_summary was not" in line
 

@@ -180,7 +180,6 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
     first = (tmp_path / "weights.safetensors").read_bytes()
     for name in ("weights.safetensors", "history.tsv"):
         (tmp_path / name).unlink()  # as Snakemake does with what a node that died has left
-    remove_ended(tmp_path / "states")
     run()
     assert (tmp_path / "weights.safetensors").read_bytes() == first
     history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
@@ -194,7 +193,7 @@ def test_a_run_killed_at_its_very_end_leaves_weights_cards_tables_and_events(tmp
     assert scalars(tmp_path / "events")["validation_loss"] == pytest.approx(
         dict(zip(history["epoch"], history["validation_loss"], strict=True))
     )
-    remove_ended(tmp_path / "states")
+    remove_ended(tmp_path / "states", {str(tmp_path / "weights.safetensors")})
     assert not list((tmp_path / "states").iterdir())
     assert sum("epoch 2/2" in line for line in lines) == 1
 

@@ -89,15 +89,15 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         assert folder.is_dir()
 
 
-def test_a_state_goes_when_the_weights_it_led_to_are_there(tmp_path):
-    """Not before: Snakemake deletes those of a job that it takes for failed."""
+def test_a_state_goes_when_the_weights_it_led_to_are_sure(tmp_path):
+    """Not before: Snakemake deletes those of a job that it takes for failed, or cut short."""
     weights = tmp_path / "weights.safetensors"
     for key in ("under way", "ended"):
         with state_folder(tmp_path / "states", key) as folder:
             (folder / "state.pt").write_text(key)
     mark_ended(folder, weights)
-    remove_ended(tmp_path / "states")
-    assert (folder / "state.pt").read_text() == "ended"
     weights.write_text("weights")
-    remove_ended(tmp_path / "states")
+    remove_ended(tmp_path / "states", {"others"})
+    assert (folder / "state.pt").read_text() == "ended"
+    remove_ended(tmp_path / "states", {"others", str(weights)})
     assert [path.name for path in (tmp_path / "states").iterdir()] == ["under way"]

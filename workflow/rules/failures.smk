@@ -3,7 +3,6 @@
 import time
 
 from cryoready.report.failures import (
-    UNSAID,
     Failure,
     reason_of,
     scheduler_messages,
@@ -38,20 +37,20 @@ def failure_of(job, said):
     )
 
 
-def failures_of(failed, said):
-    """Those of a failed job; of a group of jobs those that tell a reason, else its first."""
-    found = [failure_of(job, said) for job in (failed if failed.is_group() else [failed])]
-    return [failure for failure in found if not failure.reason.startswith(UNSAID)] or found[:1]
+def under_way(failed):
+    """The job that failed: of a group, whose jobs follow each other, the last to begin its log."""
+
+    def begun(job):
+        return Path(job.log[0]).stat().st_mtime if Path(job.log[0]).is_file() else 0
+
+    return max(failed, key=begun) if failed.is_group() else failed
 
 
 def finish(logfiles, failed=()):
-    """Bring the table of failures up to date; lines that say what is done and what is not.
-
-    States of trainings that have ended go: their outputs are as sure now as can be.
-    """
-    remove_ended(Path("results/training/state"))
+    """Bring the table of failures up to date; lines that say what is done and what is not."""
     said = scheduler_messages("".join(Path(file).read_text() for file in logfiles))
-    failures = [failure for job in failed for failure in failures_of(job, said)]
+    failed = list(map(under_way, failed))
+    failures = [failure_of(job, said) for job in failed]
     failures.sort(key=lambda failure: (failure.id, failure.rule))
     jobs, open_jobs = list(workflow.dag.jobs), list(workflow.dag.needrun_jobs())
     entries = {entry_of(job): True for job in jobs if entry_of(job)}
@@ -61,10 +60,12 @@ def finish(logfiles, failed=()):
     several = len(entries) > 1 or elsewhere
     if several or FAILURES.is_file():
         update_table(FAILURES, failures, {str(job.log[0]) for job in jobs if job.log})
+    whole = {str(file) for job in set(jobs) - set(open_jobs) for file in job.output}
+    remove_ended(Path("results/training/state"), whole)
     others = [job.rule.name for job in open_jobs if job.output and not entry_of(job)]
-    mark = "cryoready: error: " if elsewhere else "  "
     others = list(dict.fromkeys(others))
-    return summary(failures, entries, others, FAILURES, mark=mark) if several else ()
+    unseen = {str(job.log[0]) for job in failed if elsewhere and job.log and not job.is_local}
+    return summary(failures, entries, others, FAILURES, unseen=unseen) if several else ()
 
 
 onsuccess:

@@ -136,7 +136,7 @@ def summary(
     others: Sequence[str],
     table: Path,
     *,
-    mark: str = "  ",
+    unseen: Collection[str] = (),
 ) -> Iterable[str]:
     """Lines for the user.
 
@@ -150,8 +150,8 @@ def summary(
         names of the rules that are of no entry and were not finished.
     table
         where all failures are.
-    mark
-        begins the line of a failure.
+    unseen
+        logs of the failures that the user has not been told of yet.
     """
     failed = {name for failure in failures for name in failure.id.split(", ")} & entries.keys()
     done = sum(entries.values())
@@ -160,18 +160,21 @@ def summary(
     if done and (failed or rest or not others):
         counts.append(f"{done} are done" if failed else f"{done} entries are done")
     if rest:
-        counts.append(f"{rest} were not finished")
+        counts.append(f"{rest} {'' if counts else f'of {len(entries)} entries '}were not finished")
     if others:
         counts.append(f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} not finished")
+    last = ", ".join(counts)
     if failures:
         width = max(len(failure.id) for failure in failures[:SHOWN])
         for failure in failures[:SHOWN]:
             entry = f"{failure.id:{width}}  " if width else ""
+            mark = "cryoready: error: " if failure.log in unseen else "  "
             yield f"{mark}{entry}{failure.rule}: {_shortened(failure.reason)}"
         if len(failures) > SHOWN:
             yield f"  and {len(failures) - SHOWN} more"
-        counts[-1] += f"; {table} says why"
-    yield f"cryoready: {', '.join(counts)}; the same command tries again what is not done"
+        last += f"; {table} says why"
+    if last:
+        yield f"cryoready: {last}; the same command tries again what is not done"
 
 
 def _shortened(reason: str) -> str:

@@ -2,13 +2,13 @@
 
 Snakemake deletes the declared outputs of a job that failed, also of one that had come to its end
 when its node died or was signalled. So a state lies outside of them, and goes when Snakemake knows
-that the outputs are there (`remove_ended`, at the end of every run of the workflow).
+that the outputs are whole (`remove_ended`, at the end of a run of the workflow).
 """
 
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -59,14 +59,21 @@ def mark_ended(folder: Path, weights: Path) -> None:
         part.write_text(str(weights))
 
 
-def remove_ended(root: Path) -> None:
-    """Remove the folders of runs that came to their end, if the weights they left are still there.
+def remove_ended(root: Path, outputs: Collection[str]) -> None:
+    """Remove the folders of runs that came to their end, if ``outputs`` has the weights they left.
 
     A forced run then starts anew.
+
+    Parameters
+    ----------
+    root
+        folder of the states of all runs.
+    outputs
+        files that Snakemake knows to be whole.
     """
     for mark in root.glob(f"*/{ENDED}"):
-        if Path(mark.read_text()).is_file():
-            shutil.rmtree(mark.parent)
+        if mark.read_text() in outputs:
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _hold(lock: BaseFileLock, folder: Path, report: Report, patience: float) -> None:
