@@ -35,7 +35,7 @@ Error in rule enhance:
         sbatch --partition none
     jobid: 14
 [Sun Nov 29 21:00:00 2026]
-    message: SLURM-job '11' failed, SLURM status is: 'TIMEOUT'.
+    message: Error in group evaluation
     log: {log} (check log file(s) for error details)
     jobs:
         rule evaluate_entry:
@@ -45,9 +45,11 @@ Error in rule enhance:
         rule evaluation_page:
             jobid: 6
             output: results/a_evaluation.html
-Error in rule evaluate_entry:
-    message: None
-    jobid: 5
+    [Sun Nov 29 21:00:00 2026]
+    Error in rule evaluate_entry:
+        message: None
+        jobid: 5
+Cleaning up SLURM log files older than 10 day(s).
 """
 
 
@@ -60,8 +62,9 @@ def test_the_scheduler_is_heard_last(tmp_path: Path) -> None:
     log.write_text("slurmstepd: error: *** STEP 11.0 CANCELLED DUE TO TIME LIMIT ***\n")
     said = scheduler_messages(SNAKEMAKE_LOG.format(log=log))
     assert set(said) == {2, 5, 6, 14}
-    assert said[5] == said[6]  # a group: one job of Slurm
-    assert said[5].endswith("'TIMEOUT': *** STEP 11.0 CANCELLED DUE TO TIME LIMIT ***")
+    assert said[5] == said[6] == "*** STEP 11.0 CANCELLED DUE TO TIME LIMIT ***"  # a group: one job
+    log.write_text("nothing\n")
+    assert scheduler_messages(SNAKEMAKE_LOG.format(log=log))[5] == ""
     assert said[2] == "SLURM-job '9' failed, SLURM status is: 'OUT_OF_MEMORY'"
     assert said[14] == "SLURM sbatch failed. The error message was 'invalid partition'"
 

@@ -41,7 +41,7 @@ def under_way(failed):
     """The job that failed: of a group, whose jobs follow each other, the last to begin its log."""
 
     def begun(job):
-        return Path(job.log[0]).stat().st_mtime if Path(job.log[0]).is_file() else 0
+        return max((Path(log).stat().st_mtime for log in job.log if Path(log).is_file()), default=0)
 
     return max(failed, key=begun) if failed.is_group() else failed
 

@@ -23,7 +23,9 @@ _ERROR = re.compile(
 _NUMBER = re.compile(r"^ +jobid: (\d+)$", re.MULTILINE)
 _LOGS = re.compile(r"^ +log: (.*) \(check log", re.MULTILINE)
 _STEP_ERROR = re.compile(r"slurmstepd\S*: error: (.*)")
-_PHRASES = re.compile(r" *(Reason: Unknown\.|For further error .*|Detailed failure reason .*)")
+_PHRASES = re.compile(
+    r"Error in group .*| *(Reason: Unknown\.|For further error .*|Detailed failure reason .*)"
+)
 _REMEDIES = {
     "OUT_OF_MEMORY": "ask for more in the profile: set-resources, {rule}, mem_mb",
     "memory limit": "ask for more in the profile: set-resources, {rule}, mem_mb",
@@ -81,7 +83,7 @@ def _in_one_line(said: str, jobs: str) -> str:
     log = Path(logs[1].rpartition(", ")[2]) if logs else None
     text = log.read_text(encoding="utf-8", errors="replace") if log and log.is_file() else ""
     cause = _STEP_ERROR.search(text)
-    return f"{line}: {cause[1].strip()}" if cause else line
+    return ": ".join(part for part in (line, cause and cause[1].strip()) if part)
 
 
 def reason_of(log: Path, rule: str, said: str, *, since: float) -> str:
