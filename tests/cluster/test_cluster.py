@@ -29,7 +29,7 @@ SMALL_MAP = ROOT / "resources" / "small" / "EMD-2566-9.map.gz"
 ARCHIVED = ("EMD-2566", "EMD-5830", "EMD-6272")
 EVALUATION = "evaluation_evaluate_entry_evaluation_page"  # a group of the profile: one job
 PATIENCE = 120.0  # s, until jobs run
-PROMPT = 60.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
+PROMPT = 15.0  # s, until cancelled ones are gone; Slurm waits 5 s before it kills
 
 
 def run_easy(checkout: Checkout) -> Ran:

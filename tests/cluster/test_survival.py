@@ -183,6 +183,7 @@ def test_the_time_limit_is_no_end_but_ctrl_c_is(checkout: Checkout, whole: bytes
         training.end()
     until(lambda: training.jobs[-1].state == "CANCELLED", PATIENCE)
     assert {job.state for job in training.jobs[:-1]} == {"REQUEUED"}
+    assert all(job.seconds < 60 for job in training.jobs[:-1])  # in time, not told by Slurm
     assert re.search("goes on from", (checkout / "results/training/long/train.log").read_text())
     assert training.steps > 0
 

@@ -1,5 +1,7 @@
 """Files appear whole or not at all."""
 
+import os
+
 import pytest
 
 from cryoready.core.whole_files import written_whole
@@ -17,6 +19,20 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         fail_halfway(path)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_has_its_name_when_its_bytes_are_on_the_disk(tmp_path, monkeypatch):
+    """Not before: a power cut could leave the name without them."""
+    path, forced = tmp_path / "table.tsv", []
+
+    def fsync(number):
+        assert not path.exists()
+        forced.append(os.fstat(number).st_ino)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with written_whole(path) as part:
+        part.write_text("new")
+    assert forced == [path.stat().st_ino]
 
 
 def test_processes_of_two_computers_do_not_write_into_each_others_file(tmp_path, monkeypatch):

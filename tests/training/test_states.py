@@ -89,6 +89,20 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         assert folder.is_dir()
 
 
+def fail_half_way(root):
+    with state_folder(root, "key") as folder:
+        (folder / "state.pt").write_text("kept")
+        raise RuntimeError
+
+
+def test_the_state_survives_a_failure(tmp_path):
+    with pytest.raises(RuntimeError):
+        fail_half_way(tmp_path)
+    remove_ended(tmp_path, {"weights.safetensors"})
+    assert (tmp_path / "key" / "state.pt").read_text() == "kept"
+    assert not list(tmp_path.glob("*.lock"))
+
+
 def test_a_state_goes_when_the_weights_it_led_to_are_sure(tmp_path):
     """Not before: Snakemake deletes those of a job that it takes for failed, or cut short."""
     weights = tmp_path / "weights.safetensors"
