@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 ENTRIES := benchmarks/entries.tsv
-# Half of the tests by time; for a cluster mostly waits.
+# About half of the tests by time: tests/cluster mostly waits.
 BESIDE := tests/cluster tests/dataset tests/training
 # Not the venv's own, should it be active.
 PYTHON := $(shell PATH="$(subst $(BIN):,,$(PATH))" command -v python3 || echo python3)

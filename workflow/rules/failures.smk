@@ -63,9 +63,9 @@ def finish(logfiles, failed=()):
     whole = {str(file) for job in set(jobs) - set(open_jobs) for file in job.output}
     remove_ended(Path("results/training/state"), whole)
     others = [job.rule.name for job in open_jobs if job.output and not entry_of(job)]
-    others = list(dict.fromkeys(others))
     unseen = {str(job.log[0]) for job in failed if elsewhere and job.log and not job.is_local}
-    return summary(failures, entries, others, FAILURES, unseen=unseen) if several else ()
+    lines = summary(failures, entries, [*dict.fromkeys(others)], FAILURES, unseen=unseen)
+    return lines if several else ()
 
 
 onsuccess:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -34,6 +34,7 @@ from cryoready.training.validation import Judged, Validator
 from cryoready.training.variants import require_structures
 
 Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,7 @@ def carry_out(
         if it was told to ``stop``.
     """
     torch.set_num_threads(threads)
-    run = None
-    with suppress(Stopped), stop.cut_short():
-        run = set_up(**data)
-    (stopped,) = team.mean(run is None)
-    if run is None or stopped:
-        raise Stopped
+    run = _together(lambda: set_up(**data), team, stop)
     with _led(team, Path(states), run.key(code), stop, report) as folder:
         _train(run, folder, stop, outputs, team=team, device=device, report=report)
 
@@ -181,11 +177,8 @@ def _train(
         report(f"{run.summary}, on {team.size} × {device.type}")
         does = "goes on from" if state_file.exists() else "starts anew, saves in"
         report(f"{does} {state_file}")
-    judge, events = None, None
-    if team.leads:
-        events = Events(folder / "events")
-        with suppress(Stopped), stop.cut_short():  # else all stop, which train agrees on
-            judge = run.judge(device)
+    judge = _together(lambda: run.judge(device) if team.leads else None, team, stop)
+    events = Events(folder / "events") if team.leads else None
 
     def on_epoch(state: State) -> None:
         report(describe_epoch(state.history, run.plan))
@@ -388,14 +381,24 @@ def _open(paths: Sequence[str]) -> list[BoxStack]:
 def _led(team: Team, root: Path, key: str, stop: Stop, report: Report) -> Iterator[Path]:
     """`state_folder`, held by the process that leads; the others follow once it has it."""
     with ExitStack() as held:
-        folder = None if team.leads else root / key
-        if team.leads:
-            with suppress(Stopped), stop.cut_short():
-                folder = held.enter_context(state_folder(root, key, report))
-        (stopped,) = team.mean(folder is None)
-        if folder is None or stopped:
-            raise Stopped
-        yield folder
+
+        def enter() -> Path:
+            if not team.leads:
+                return root / key
+            return held.enter_context(state_folder(root, key, report))
+
+        yield _together(enter, team, stop)
+
+
+def _together(prepare: Callable[[], T], team: Team, stop: Stop) -> T:
+    """What ``prepare`` returns; if it is cut short in one process, all of the team stop."""
+    prepared: list[T] = []
+    with suppress(Stopped), stop.cut_short():
+        prepared.append(prepare())
+    (missing,) = team.mean(not prepared)
+    if missing:
+        raise Stopped
+    return prepared[0]
 
 
 class Events:
